@@ -15,8 +15,8 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Replace the file at `path` by `data`, so that a kill at any byte leaves the old file or the new one.
 
     The bytes are written beside it under a hidden name (`.NAME.*.tmp`), brought to the disk and renamed over
-    it, and the rename is brought to the disk too. The temporary file is private until `mode` is set, so that a
-    key is never readable by others.
+    it, and the rename is brought to the disk too. The temporary file is private until `mode` is set, so that
+    a key is never readable by others.
 
     Raises:
         NoSpace: the disk is full; `path` is as it was.
