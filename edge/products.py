@@ -71,7 +71,7 @@ class Product:
         for field, text in (("title", self.title), ("category", self.category)):
             if len(text) > LONGEST_TEXT:
                 raise BadProduct(
-                    f"The {field} of product {self.sku!r} has {len(text)} characters; shorten it to {LONGEST_TEXT}."
+                    f"The {field} of {self.sku!r} has {len(text)} characters; shorten it to {LONGEST_TEXT}."
                 )
             _check_text(field, text, self.sku)
         if self.gtin is not None and check_gtin(self.gtin) != self.gtin:

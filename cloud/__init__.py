@@ -1,0 +1,1 @@
+"""Keeps the catalog, trains, makes releases, and listens to devices."""

@@ -1,0 +1,206 @@
+"""Keeps the products and which photos show them.
+
+A photo with split `test` measures; it is never a reference and never trained on. Bytes that are a test photo
+anywhere in the catalog are therefore never given out as a reference, even if they were imported twice.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, get_args
+
+from sqlalchemy import ForeignKey, delete, func, select, update
+from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
+
+from cloud.database import Base, transaction
+from cloud.photos import PhotoStorage
+from edge.errors import BadProduct
+from edge.image import decode
+from edge.products import Product
+
+Kind = Literal["packshot", "in-store"]
+Split = Literal["reference", "train", "validation", "test"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+SPLITS: tuple[Split, ...] = get_args(Split)
+_VALIDATION_SIZE = 224  # decoding at this size still reads the whole file, at a third of the time
+
+
+class ProductRow(Base):
+    """A product; `removed_at` is set when it left the catalog, so that old events still find its title."""
+
+    __tablename__ = "products"
+
+    sku: Mapped[str] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    category: Mapped[str] = mapped_column(index=True)
+    gtin: Mapped[str | None] = mapped_column(index=True)
+    price: Mapped[str | None]
+    created: Mapped[datetime]
+    removed_at: Mapped[datetime | None]
+
+
+class PhotoRow(Base):
+    """One photo of one product, known by its bytes."""
+
+    __tablename__ = "photos"
+
+    sku: Mapped[str] = mapped_column(ForeignKey("products.sku"), primary_key=True)
+    sha256: Mapped[str] = mapped_column(primary_key=True, index=True)
+    kind: Mapped[str]
+    split: Mapped[str] = mapped_column(index=True)
+    source: Mapped[str]
+    added: Mapped[datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class ReferencePhoto:
+    """A labeled photo: whose it is, the SHA-256 of its bytes, and where it came from."""
+
+    sku: str
+    sha256: str
+    kind: Kind
+    split: Split
+    source: str
+
+
+class Catalog:
+    """The products of a shop and their photos, in a database and a folder."""
+
+    def __init__(self, sessions: sessionmaker[Session], photos: PhotoStorage) -> None:
+        self._sessions = sessions
+        self.photos = photos
+
+    def put_product(self, product: Product) -> bool:
+        """Add the product, or replace what was known of its SKU; return whether anything changed.
+
+        Raises:
+            StorageUnusable: the database refused.
+        """
+        return self.put_products([product]) == 1
+
+    def put_products(self, products: Iterable[Product]) -> int:
+        """Add or replace many products in one transaction; return how many are new or changed.
+
+        Raises:
+            StorageUnusable: the database refused; then none of them was changed.
+        """
+        with transaction(self._sessions) as session:
+            return sum([_put(session, product) for product in products])
+
+    def remove(self, sku: str) -> None:
+        """Take a product and its photos out of the catalog: the next release no longer knows it.
+
+        The bytes of its photos stay in the photo storage, where other products or releases may need them.
+
+        Raises:
+            BadProduct: the catalog holds no such product.
+            StorageUnusable: the database refused.
+        """
+        with transaction(self._sessions) as session:
+            self._require(session, sku)
+            session.execute(delete(PhotoRow).where(PhotoRow.sku == sku))
+            left = update(ProductRow).where(ProductRow.sku == sku).values(removed_at=datetime.now(UTC))
+            session.execute(left)
+
+    def products(self) -> list[Product]:
+        """Return the products of the catalog, sorted by SKU."""
+        with transaction(self._sessions) as session:
+            rows = session.scalars(
+                select(ProductRow).where(ProductRow.removed_at.is_(None)).order_by(ProductRow.sku)
+            )
+            return [Product(row.sku, row.title, row.category, row.gtin, row.price) for row in rows]
+
+    def add_photo(self, sku: str, photo: bytes, kind: Kind, split: Split, source: str) -> bool:
+        """Keep a photo of a product; return whether the product did not have these bytes yet.
+
+        Bytes that the product already has are not decoded again; a test photo stays one, and a photo that is
+        added again as a test photo becomes one.
+
+        Raises:
+            BadProduct: the catalog holds no such product.
+            SkipPhoto: the photo cannot be decoded (which kind says why).
+            StorageUnusable: the database or the photo storage refused.
+            NoSpace: the disk is full.
+        """
+        sha256 = hashlib.sha256(photo).hexdigest()
+        if not self._knows(sku, sha256):
+            decode(photo, shrink_to=_VALIDATION_SIZE)
+        self.photos.add(photo)
+        with transaction(self._sessions) as session:
+            self._require(session, sku)
+            row = session.get(PhotoRow, (sku, sha256))
+            if row is None:
+                values = {"sku": sku, "sha256": sha256, "kind": kind, "split": split, "source": source}
+                session.add(PhotoRow(added=datetime.now(UTC), **values))
+                return True
+            if "test" in (row.split, split):
+                row.split = "test"
+            elif row.source == source:
+                row.kind, row.split = kind, split
+            return False
+
+    def reference_photos(
+        self, splits: Collection[Split] | None = None, kinds: Collection[Kind] | None = None
+    ) -> list[ReferencePhoto]:
+        """Return the photos that may be searched in or trained on, sorted by SKU and source.
+
+        `splits` and `kinds` narrow the choice. Test photos, and bytes that are a test photo of any product,
+        are never among them.
+        """
+        held_out = select(PhotoRow.sha256).where(PhotoRow.split == "test")
+        with transaction(self._sessions) as session:
+            query = select(PhotoRow).where(PhotoRow.sha256.not_in(held_out))
+            if splits is not None:
+                query = query.where(PhotoRow.split.in_(splits))
+            if kinds is not None:
+                query = query.where(PhotoRow.kind.in_(kinds))
+            rows = session.scalars(query.order_by(PhotoRow.sku, PhotoRow.source, PhotoRow.sha256))
+            return [_reference(row) for row in rows]
+
+    def test_photos(self) -> list[ReferencePhoto]:
+        """Return the photos that measure, sorted by SKU and source."""
+        with transaction(self._sessions) as session:
+            query = select(PhotoRow).where(PhotoRow.split == "test")
+            rows = session.scalars(query.order_by(PhotoRow.sku, PhotoRow.source, PhotoRow.sha256))
+            return [_reference(row) for row in rows]
+
+    def photo_counts(self) -> dict[str, int]:
+        """Return how many photos each product has, test photos included; products without any are absent."""
+        with transaction(self._sessions) as session:
+            rows = session.execute(select(PhotoRow.sku, func.count()).group_by(PhotoRow.sku))
+            return {row[0]: row[1] for row in rows}
+
+    def _knows(self, sku: str, sha256: str) -> bool:
+        with transaction(self._sessions) as session:
+            return session.get(PhotoRow, (sku, sha256)) is not None
+
+    @staticmethod
+    def _require(session: Session, sku: str) -> None:
+        row = session.get(ProductRow, sku)
+        if row is None or row.removed_at is not None:
+            raise BadProduct(f"The catalog holds no product {sku!r}; `catalog list` shows those it holds.")
+
+
+def _put(session: Session, product: Product) -> bool:
+    values = {
+        "title": product.title,
+        "category": product.category,
+        "gtin": product.gtin,
+        "price": product.price,
+        "removed_at": None,
+    }
+    row = session.get(ProductRow, product.sku)
+    if row is None:
+        session.add(ProductRow(sku=product.sku, created=datetime.now(UTC), **values))
+        return True
+    changed = {name: value for name, value in values.items() if getattr(row, name) != value}
+    for name, value in changed.items():
+        setattr(row, name, value)
+    return bool(changed)
+
+
+def _reference(row: PhotoRow) -> ReferencePhoto:
+    kind: Kind = "packshot" if row.kind == "packshot" else "in-store"
+    split = next(name for name in SPLITS if name == row.split)
+    return ReferencePhoto(row.sku, row.sha256, kind, split, row.source)

@@ -1,0 +1,80 @@
+"""What the commands share: where the data is, how results, progress and failures are shown."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from cloud.workspace import Workspace
+from edge.errors import ShelfsightError
+
+DEFAULT_DATA = Path("shelfsight-data")
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+
+
+def data_option(function: _Decorated) -> _Decorated:
+    """Give a command `--data DIR`: its own, else the group's or the environment's, else the default."""
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path, file_okay=False),
+        callback=_choose_data,
+        help=f"The data folder (default: {DEFAULT_DATA}).",
+    )(function)
+
+
+def json_option(function: _Decorated) -> _Decorated:
+    """Give a command `--json`, passed on as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")(function)
+
+
+def _choose_data(ctx: click.Context, _parameter: click.Parameter, value: Path | None) -> Path:
+    chosen = value or ctx.find_object(Path)
+    return chosen or DEFAULT_DATA
+
+
+def open_workspace(data: Path) -> Workspace:
+    """Open the data folder that a command was given.
+
+    Raises:
+        StorageUnusable: it was never initialised.
+    """
+    return Workspace.open(data)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document on standard output."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+@contextmanager
+def failures_as_sentences() -> Iterator[None]:
+    """Turn a failure that Shelfsight raises on purpose into `error: …` on standard error and exit code 1."""
+    try:
+        yield
+    except ShelfsightError as error:
+        click.echo(f"error: {error}", err=True)
+        raise click.exceptions.Exit(1) from error
+
+
+@contextmanager
+def progress_bar(task: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on standard error; yields a function to tell how much of how much is done.
+
+    Nothing is drawn where standard error is not a terminal, so that logs and tests stay readable.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(file=sys.stderr)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(task, total=None)
+
+        def tell(done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total)
+
+        yield tell

@@ -1,0 +1,93 @@
+"""Carries an import out, each photo in a transaction of its own: a killed import is simply run again."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloud.catalog import Catalog
+from cloud.importers.folders import read_folders
+from cloud.importers.grocery import is_grocery, read_grocery
+from cloud.importers.plan import ImportPlan, PlannedPhoto, Refusal
+from cloud.importers.tables import TABLE_SUFFIXES, read_table
+from edge.errors import SkipPhoto, SkipRecord, StorageUnusable
+from edge.image import load_photo
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import did: new or changed products, new photos, photos already there, and what was refused."""
+
+    products: int
+    photos: int
+    unchanged: int
+    refused: tuple[Refusal, ...]
+    ignored: int = 0
+
+    @property
+    def nothing(self) -> bool:
+        """Whether the import left and found nothing in the catalog."""
+        return not (self.products or self.photos or self.unchanged)
+
+
+def import_folder(catalog: Catalog, path: Path, progress: Progress | None = None) -> ImportReport:
+    """Import a folder or table in any layout that `read_plan` knows; running it again changes nothing.
+
+    `progress` is told how many photos are done, and of how many.
+
+    Raises:
+        StorageUnusable: the path cannot be read, or the catalog cannot be written.
+        NoSpace: the disk is full; what was imported so far stays, and the import can be run again.
+    """
+    return import_plan(catalog, read_plan(path), progress)
+
+
+def read_plan(path: Path) -> ImportPlan:
+    """Tell the layout of a path and list what is in it.
+
+    Known are the Grocery Store Dataset's layout (`classes.csv`, `train.txt` …), a folder with one sub-folder
+    per product (with or without `train` and `test` folders above), and CSV or JSON Lines tables.
+
+    Raises:
+        StorageUnusable: the path is not there, may not be read, or is neither folder nor table.
+    """
+    if path.is_dir():
+        return read_grocery(path) if is_grocery(path) else read_folders(path)
+    if not path.exists():
+        raise StorageUnusable(f"{path} is not there; name a folder of photos or a CSV or JSON Lines table.")
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        return read_table(path)
+    raise StorageUnusable(
+        f"{path} is neither a folder nor a table ({', '.join(sorted(TABLE_SUFFIXES))}); "
+        "name the folder that holds one sub-folder per product."
+    )
+
+
+def import_plan(catalog: Catalog, plan: ImportPlan, progress: Progress | None = None) -> ImportReport:
+    """Carry out a plan, photo by photo; a bad photo is refused and the rest go on.
+
+    Raises:
+        StorageUnusable: the catalog cannot be written.
+        NoSpace: the disk is full.
+    """
+    tell = progress or (lambda done, total: None)
+    changed = catalog.put_products(plan.products)
+    refused = list(plan.refused)
+    added = unchanged = 0
+    tell(0, len(plan.photos))
+    for done, planned in enumerate(plan.photos, start=1):
+        try:
+            if _keep(catalog, planned):
+                added += 1
+            else:
+                unchanged += 1
+        except (SkipPhoto, SkipRecord) as error:
+            refused.append(Refusal(planned.source, str(error)))
+        tell(done, len(plan.photos))
+    return ImportReport(changed, added, unchanged, tuple(refused), plan.ignored)
+
+
+def _keep(catalog: Catalog, planned: PlannedPhoto) -> bool:
+    photo = load_photo(planned.path)
+    return catalog.add_photo(planned.sku, photo, planned.kind, planned.split, planned.source)
