@@ -1,0 +1,318 @@
+"""Assembles a release out of a model and the catalog: segments, golden photos, manifest.
+
+No TensorFlow, no database, no keys: the reference photos are embedded by the very code and the very file that
+the devices will run, and the golden photos are answered by the very matcher. What comes out is a `Release`
+and the bytes of its files; `cloud.publishing` signs it, `cloud.evaluation` measures it.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import numpy as np
+from edge.embedder import Embedder
+from edge.matcher import Matcher, prepare_release_folder
+from edge.model import Model, Variant
+from numpy.typing import NDArray
+
+from cloud.catalog import ReferencePhoto
+from cloud.embeddings import EmbeddingCache
+from cloud.golden import answer_golden
+from cloud.photos import PhotoStorage
+from edge.disk import storage_error, write_atomically
+from edge.errors import BadModel, NoRelease, SegmentBroken, SkipPhoto
+from edge.image import decode, fit
+from edge.products import Product
+from edge.recipe import IndexRecipe
+from edge.release import FileEntry, Release
+from edge.segments import Content, SegmentStack, encode_base, encode_delta, quantize_rows
+
+Progress = Callable[[int, int], None]
+"""Told after each step how many of how many are done."""
+
+DELTA_SHARE: Final = 0.25  # deltas together may weigh this much of a base before a new base is made
+MOST_DELTAS: Final = 20  # a new device fetches them one by one
+_CACHE_STEP: Final = 64  # a killed run loses at most so many embeddings
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedPhoto:
+    """A reference photo that could not be embedded, and why; the others go on."""
+
+    sku: str
+    sha256: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedCatalog:
+    """The catalog in the vectors of one embedding space, and what it took to get there."""
+
+    content: Content
+    embedded: int
+    reused: int
+    refused: tuple[RefusedPhoto, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Previous:
+    """The release that devices have now, and the folder with its hash-named files."""
+
+    release: Release
+    files: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """A release that is ready to be signed: its manifest, and the bytes of every file in it by SHA-256."""
+
+    release: Release
+    files: Mapping[str, bytes]
+
+
+def embed_catalog(
+    model: Model,
+    variant: Variant,
+    *,
+    products: Iterable[Product],
+    references: Sequence[ReferencePhoto],
+    photos: PhotoStorage,
+    cache: EmbeddingCache,
+    progress: Progress | None = None,
+) -> EmbeddedCatalog:
+    """Embed every reference photo with one model file; known embeddings are taken from the cache.
+
+    Products without a usable photo stay in the content: devices know them and cannot recognize them yet.
+
+    Raises:
+        ModelBroken: the model file does not load, or answers with NaN.
+        RuntimeMissing: there is no TFLite runtime here.
+        StorageUnusable: the cache cannot be read or written.
+    """
+    known = dict(cache.known(variant.sha256, [reference.sha256 for reference in references]))
+    missing = sorted({reference.sha256 for reference in references} - known.keys())
+    reused = len(known)
+    reasons = _embed_missing(
+        model, variant, missing, photos=photos, cache=cache, known=known, progress=progress
+    )
+    rows: dict[str, list[NDArray[np.float32]]] = {}
+    refused: list[RefusedPhoto] = []
+    for reference in references:
+        if reference.sha256 in known:
+            rows.setdefault(reference.sku, []).append(known[reference.sha256])
+        else:
+            refused.append(RefusedPhoto(reference.sku, reference.sha256, reasons[reference.sha256]))
+    by_sku = {product.sku: product for product in products}
+    content = Content(
+        space=model.space,
+        dimension=model.dimension,
+        scale=model.row_scale,
+        products=by_sku,
+        rows={
+            sku: quantize_rows(np.stack(vectors), model.row_scale)
+            for sku, vectors in sorted(rows.items())
+            if sku in by_sku
+        },
+    )
+    return EmbeddedCatalog(content, len(missing) - len(reasons), reused, tuple(refused))
+
+
+def _embed_missing(
+    model: Model,
+    variant: Variant,
+    missing: Sequence[str],
+    *,
+    photos: PhotoStorage,
+    cache: EmbeddingCache,
+    known: dict[str, NDArray[np.float32]],
+    progress: Progress | None,
+) -> dict[str, str]:
+    """Embed photos into `known` and the cache; return why each of the others could not be."""
+    if not missing:
+        return {}
+    embedder = open_embedder(model, variant)
+    reasons: dict[str, str] = {}
+    fresh: dict[str, NDArray[np.float32]] = {}
+    for done, sha256 in enumerate(missing, start=1):
+        try:
+            picture = decode(photos.read(sha256), shrink_to=model.input_size)
+        except SkipPhoto as error:
+            reasons[sha256] = str(error)
+        else:
+            fresh[sha256] = embedder.embed(fit(picture, model.input_size)).vector
+        if len(fresh) >= _CACHE_STEP or done == len(missing):
+            cache.keep(variant.sha256, fresh)
+            known.update(fresh)
+            fresh = {}
+        if progress is not None:
+            progress(done, len(missing))
+    return reasons
+
+
+def open_embedder(model: Model, variant: Variant) -> Embedder:
+    """Open one of the model's files as a device does.
+
+    Raises:
+        ModelBroken: the file does not load.
+        Incompatible: the file has another input size or dimension than model.json says.
+        RuntimeMissing: there is no TFLite runtime here.
+    """
+    return Embedder.open(model.folder / variant.file, dimension=model.dimension, input_size=model.input_size)
+
+
+def shipped_variants(model: Model) -> tuple[Variant, ...]:
+    """Return the model files that go into a release: those for a CPU, which every device can run.
+
+    Raises:
+        BadModel: the model has no such file.
+    """
+    variants = tuple(variant for variant in model.variants if variant.target == "cpu")
+    if not variants:
+        raise BadModel(
+            f"model {model.name} in {model.folder} has no file for target cpu: convert it with --target cpu"
+        )
+    return variants
+
+
+def make_release(
+    version: int,
+    model: Model,
+    content: Content,
+    *,
+    golden: Sequence[tuple[str, bytes]] = (),
+    previous: Previous | None = None,
+    recipe: IndexRecipe | None = None,
+    created: datetime | None = None,
+) -> Assembled:
+    """Make release `version` out of a model and the embedded catalog.
+
+    `golden` are candidates (sku, photo bytes); the few that are answered best become the golden photos. With
+    a `previous` release of the same embedding space a small change becomes a delta segment.
+
+    Raises:
+        NoRelease: the catalog has no row, so nothing could be recognized.
+        BadModel: the model has no file for a CPU, or a file is not what model.json says.
+    """
+    if not any(len(rows) for rows in content.rows.values()):
+        raise NoRelease(
+            "the catalog has no usable reference photo: add some with `shelfsight-cloud catalog import`"
+        )
+    variants = tuple(replace(variant, file=variant.sha256) for variant in shipped_variants(model))
+    files: dict[str, bytes] = {
+        variant.sha256: _model_bytes(model, variant) for variant in shipped_variants(model)
+    }
+    entries = [FileEntry(variant.sha256, variant.size, "model") for variant in variants]
+    segments = _make_segments(content, previous)
+    files.update(segments)
+    entries += [FileEntry(sha256, len(data), "segment") for sha256, data in segments.items()]
+    release = Release(
+        version=version,
+        created=(created or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        space=model.space,
+        dimension=model.dimension,
+        input_size=model.input_size,
+        row_scale=model.row_scale,
+        model=model.name,
+        variants=variants,
+        segments=tuple(segments),
+        merged_sha256=hashlib.sha256(encode_base(content)).hexdigest(),
+        recipe=recipe or IndexRecipe(),
+        golden=(),
+        files=tuple(entries),
+    )
+    return _with_golden(Assembled(release, files), golden, previous)
+
+
+def write_release_folder(assembled: Assembled, folder: Path) -> Path:
+    """Write what a device has after installing this release: manifest, files, Annoy index. Return the folder.
+
+    Raises:
+        StorageUnusable: the folder cannot be written.
+        NoSpace: the disk is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    for sha256, data in assembled.files.items():
+        write_atomically(folder / sha256, data)
+    write_atomically(folder / "release.json", assembled.release.to_bytes())
+    prepare_release_folder(folder)
+    return folder
+
+
+def same_answers(release: Release, other: Release) -> bool:
+    """Say whether two releases answer alike: the same model files, decisions, merged content and search."""
+    return (
+        release.merged_sha256 == other.merged_sha256
+        and release.variants == other.variants
+        and release.recipe == other.recipe
+    )
+
+
+def _make_segments(content: Content, previous: Previous | None) -> dict[str, bytes]:
+    """Return the segments in order, by SHA-256: a new base, or the previous segments and one delta more."""
+    base = encode_base(content)
+    carried = _carried_segments(content, previous) if previous is not None else None
+    if carried is not None:
+        stack, segments = carried
+        delta = encode_delta(stack.content(), content)
+        if delta is None:
+            return segments
+        deltas = sum(len(data) for data in list(segments.values())[1:]) + len(delta)
+        if deltas < DELTA_SHARE * len(base) and len(segments) <= MOST_DELTAS:
+            return {**segments, hashlib.sha256(delta).hexdigest(): delta}
+    return {hashlib.sha256(base).hexdigest(): base}
+
+
+def _carried_segments(content: Content, previous: Previous) -> tuple[SegmentStack, dict[str, bytes]] | None:
+    """Open what devices hold already, or None where this content cannot be told as a change of it."""
+    names = previous.release.segments
+    try:
+        stack = SegmentStack.open([(previous.files / name, name) for name in names])
+        segments = {name: (previous.files / name).read_bytes() for name in names}
+    except (SegmentBroken, OSError):
+        return None  # a lost or damaged segment costs the devices a new base, not the retailer a release
+    same_space = (stack.space, stack.dimension, stack.scale) == (
+        content.space,
+        content.dimension,
+        content.scale,
+    )
+    return (stack, segments) if same_space else None
+
+
+def _model_bytes(model: Model, variant: Variant) -> bytes:
+    path = model.folder / variant.file
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadModel(
+            f"model file {path} cannot be read ({error.strerror}): restore the model folder"
+        ) from error
+    if len(data) != variant.size or hashlib.sha256(data).hexdigest() != variant.sha256:
+        raise BadModel(f"model file {path} is not the one that model.json names: convert the network again")
+    return data
+
+
+def _with_golden(
+    assembled: Assembled, candidates: Sequence[tuple[str, bytes]], previous: Previous | None
+) -> Assembled:
+    """Let the assembled release itself answer the candidates, and add the surest right answers to it."""
+    if not candidates:
+        return assembled
+    kept = {golden.photo for golden in previous.release.golden} if previous is not None else set()
+    with TemporaryDirectory(prefix="shelfsight-golden-") as scratch:
+        matcher = Matcher.open(write_release_folder(assembled, Path(scratch)))
+        chosen = answer_golden(matcher, candidates, kept)
+    photos = {golden.photo: photo for golden, photo in chosen}
+    entries = tuple(FileEntry(sha256, len(photo), "golden") for sha256, photo in photos.items())
+    release = replace(
+        assembled.release,
+        golden=tuple(golden for golden, _ in chosen),
+        files=assembled.release.files + entries,
+    )
+    return Assembled(release, {**assembled.files, **photos})
