@@ -1,0 +1,320 @@
+"""Search over base and deltas: as good as looking at everything, from a file that is whole or refused."""
+
+import hashlib
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edge.errors import Incompatible, IndexBroken, ModelBroken, StorageUnusable
+from edge.index import Hit, SearchIndex, build_annoy
+from edge.products import Product
+from edge.recipe import IndexRecipe
+from edge.segments import Content, SegmentStack, encode_base, encode_delta, quantize_rows
+
+SCALE = 1 / 127
+EAGER = IndexRecipe(trees=10, search_k=400)  # a base above 100 rows is asked through Annoy
+Vectors = NDArray[np.float32]
+
+
+def unit(vectors: NDArray[np.floating]) -> Vectors:
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / lengths, dtype=np.float32)
+
+
+def clustered(
+    products: int, per_product: int, dimension: int, *, seed: int = 1, noise: float = 0.5
+) -> tuple[Vectors, Vectors]:
+    """Draw reference vectors (products, per_product, dimension) and their centers, as an embedder gives them.
+
+    That is: a few strong directions, products in groups, photos of one product around its center.
+    """
+    random = np.random.default_rng(seed)
+    spectrum = np.exp(-np.arange(dimension) / 40)
+    spectrum /= np.linalg.norm(spectrum)
+    groups = random.normal(size=(max(1, products // 25), dimension)) * spectrum
+    own = 0.8 * random.normal(size=(products, dimension)) * spectrum
+    centers = unit(groups[random.integers(0, len(groups), products)] + own)
+    photos = (
+        centers[:, np.newaxis] + noise * random.normal(size=(products, per_product, dimension)) * spectrum
+    )
+    return unit(photos), centers
+
+
+def content_of(photos: dict[str, Vectors], dimension: int) -> Content:
+    products = {sku: Product(sku) for sku in photos}
+    return Content(
+        "s", dimension, SCALE, products, {sku: quantize_rows(v, SCALE) for sku, v in photos.items()}
+    )
+
+
+def stack_of(folder: Path, *contents: Content) -> SegmentStack:
+    parts = [encode_base(contents[0])]
+    for old, new in pairwise(contents):
+        delta = encode_delta(old, new)
+        assert delta is not None
+        parts.append(delta)
+    paths = []
+    for part in parts:
+        sha256 = hashlib.sha256(part).hexdigest()
+        (folder / sha256).write_bytes(part)
+        paths.append((folder / sha256, sha256))
+    return SegmentStack.open(paths)
+
+
+def opened(folder: Path, stack: SegmentStack, recipe: IndexRecipe = EAGER) -> SearchIndex:
+    path = folder / "index.ann"
+    return SearchIndex.open(stack, path, build_annoy(stack, path, recipe), recipe)
+
+
+def looked_at_everything(stack: SegmentStack, query: Vectors, count: int) -> list[str]:
+    rows = np.flatnonzero(stack.alive)
+    best: dict[str, float] = {}
+    for row, similarity in zip(rows, stack.vectors(rows) @ query, strict=True):
+        sku = stack.skus[stack.row_product[row]]
+        best[sku] = max(best.get(sku, -2), float(similarity))
+    return sorted(best, key=lambda sku: (-best[sku], sku))[:count]
+
+
+def skus_of(hits: list[Hit]) -> list[str]:
+    return [hit.sku for hit in hits]
+
+
+# --- what is found -----------------------------------------------------------------------------------------
+
+
+def test_at_ten_thousand_vectors_the_nearest_row_is_found_quickly(tmp_path: Path) -> None:
+    photos, centers = clustered(2000, 5, 256)
+    stack = stack_of(tmp_path, content_of({f"p{i:04}": photo for i, photo in enumerate(photos)}, 256))
+    recipe = IndexRecipe()
+    index = opened(tmp_path, stack, recipe)
+    assert not index.exact
+    everything = stack.vectors(np.arange(stack.row_count))
+    random = np.random.default_rng(2)
+    queries = unit(centers[random.integers(0, 2000, 1000)] + 0.03 * random.normal(size=(1000, 256)))
+    found, seconds = [], []
+    for query in queries:
+        start = time.perf_counter()
+        found.append(index.search(query, 5)[0].row)
+        seconds.append(time.perf_counter() - start)
+    recall = np.mean(np.array(found) == (queries @ everything.T).argmax(axis=1))
+    assert recall >= 0.999
+    assert np.median(seconds) < 0.005  # 0.33 ms on a server CPU; the band is for slow and busy machines
+
+
+@pytest.mark.parametrize("products", [5, 60])
+def test_annoy_and_scan_find_what_looking_at_everything_finds(tmp_path: Path, products: int) -> None:
+    photos, centers = clustered(products, 8, 32, noise=0.3)
+    names = {f"p{i}": photo for i, photo in enumerate(photos)}
+    old = content_of(names, 32)
+    changed = {**names, "p1": photos[1][:3], "new": unit(photos[2] + photos[3])}
+    del changed["p0"]
+    stack = stack_of(tmp_path, old, content_of(changed, 32))
+    index = opened(tmp_path, stack, IndexRecipe(trees=40, search_k=1900))
+    assert index.exact == (products == 5)
+    for query in centers:
+        hits = index.search(query, 4)
+        assert skus_of(hits) == looked_at_everything(stack, query, 4)
+        for hit in hits:
+            assert stack.skus[stack.row_product[hit.row]] == hit.sku
+            assert hit.similarity == pytest.approx(
+                float(stack.vectors(np.array([hit.row]))[0] @ query), abs=1e-5
+            )
+
+
+def test_a_removed_product_is_never_found_however_many_rows_it_left(tmp_path: Path) -> None:
+    photos, _ = clustered(2, 3000, 16, noise=0.2)
+    old = content_of({"gone": photos[0], "stays": photos[1], "few": unit(photos[0][:1] + photos[1][:1])}, 16)
+    new = content_of({"stays": photos[1], "few": unit(photos[0][:1] + photos[1][:1])}, 16)
+    index = opened(tmp_path, stack_of(tmp_path, old, new))
+    assert sorted(skus_of(index.search(photos[0][7], 3))) == ["few", "stays"]
+
+
+def test_many_photos_of_one_product_do_not_hide_the_others(tmp_path: Path) -> None:
+    photos, _ = clustered(3, 2000, 16, noise=0.1)
+    names = {f"p{i}": photo for i, photo in enumerate(photos)}
+    index = opened(tmp_path, stack_of(tmp_path, content_of(names, 16)))
+    assert sorted(skus_of(index.search(photos[1][0], 5))) == ["p0", "p1", "p2"]
+
+
+@pytest.mark.parametrize("others", [0, 300])
+def test_equal_similarities_are_ordered_by_sku(tmp_path: Path, others: int) -> None:
+    photos, _ = clustered(max(others, 1), 1, 64, seed=3)
+    same = unit(np.ones((1, 64), np.float32))
+    names = {f"other{i}": photos[i] for i in range(others)}
+    old = content_of({**names, "c": same, "a": same}, 64)
+    new = content_of({**names, "c": same, "a": same, "b": same}, 64)
+    index = opened(tmp_path, stack_of(tmp_path, old, new))
+    hits = index.search(same[0], 2)
+    assert skus_of(hits) == ["a", "b"]
+    assert hits[0].similarity == hits[1].similarity
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(0, 40))
+def test_a_scanned_index_is_exact(tmp_path: Path, seed: int, count: int, products: int) -> None:
+    photos, centers = clustered(max(products, 1), 2, 8, seed=seed)
+    stack = stack_of(tmp_path, content_of({f"p{i}": photos[i] for i in range(products)}, 8))
+    index = opened(tmp_path, stack)
+    assert skus_of(index.search(centers[0], count)) == looked_at_everything(stack, centers[0], count)
+
+
+def test_a_product_without_photos_is_known_and_not_found(tmp_path: Path) -> None:
+    photos, _ = clustered(1, 2, 8)
+    stack = stack_of(tmp_path, content_of({"seen": photos[0], "unseen": np.empty((0, 8), np.float32)}, 8))
+    assert set(stack.products) == {"seen", "unseen"}
+    assert skus_of(opened(tmp_path, stack).search(photos[0][0], 5)) == ["seen"]
+
+
+def test_an_empty_catalog_finds_nothing(tmp_path: Path) -> None:
+    index = opened(tmp_path, stack_of(tmp_path, content_of({}, 8)))
+    assert index.search(np.ones(8, np.float32), 5) == []
+
+
+def test_the_first_products_of_an_empty_base_are_found(tmp_path: Path) -> None:
+    photos, _ = clustered(1, 2, 8)
+    stack = stack_of(tmp_path, content_of({}, 8), content_of({"new": photos[0]}, 8))
+    assert skus_of(opened(tmp_path, stack).search(photos[0][0], 5)) == ["new"]
+
+
+def test_the_length_of_the_question_does_not_matter(tmp_path: Path) -> None:
+    photos, centers = clustered(30, 4, 16)
+    index = opened(tmp_path, stack_of(tmp_path, content_of({f"p{i}": p for i, p in enumerate(photos)}, 16)))
+    once, again = index.search(centers[0], 3), index.search(7 * centers[0], 3)
+    assert skus_of(once) == skus_of(again)
+    assert once[0].similarity == pytest.approx(again[0].similarity, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("vector", "wrong"),
+    [
+        (np.ones(7, np.float32), Incompatible),
+        (np.ones((1, 8), np.float32), Incompatible),
+        (np.zeros(8, np.float32), ModelBroken),
+        (np.full(8, np.nan, np.float32), ModelBroken),
+        (np.full(8, np.inf, np.float32), ModelBroken),
+    ],
+)
+def test_a_question_that_cannot_be_is_refused(
+    tmp_path: Path, vector: Vectors, wrong: type[Exception]
+) -> None:
+    photos, _ = clustered(1, 2, 8)
+    index = opened(tmp_path, stack_of(tmp_path, content_of({"a": photos[0]}, 8)))
+    with pytest.raises(wrong):
+        index.search(vector, 1)
+
+
+# --- the file ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> SegmentStack:
+    photos, _ = clustered(50, 8, 16)
+    return stack_of(tmp_path, content_of({f"p{i}": photo for i, photo in enumerate(photos)}, 16))
+
+
+def test_two_builds_give_the_same_bytes(tmp_path: Path, stack: SegmentStack) -> None:
+    first = build_annoy(stack, tmp_path / "first", EAGER)
+    second = build_annoy(stack, tmp_path / "second", EAGER)
+    assert first == second == hashlib.sha256((tmp_path / "second").read_bytes()).hexdigest()
+    assert build_annoy(stack, tmp_path / "third", IndexRecipe(trees=10, search_k=400, seed=8)) != first
+
+
+def test_another_process_builds_the_same_bytes(tmp_path: Path, stack: SegmentStack) -> None:
+    here = build_annoy(stack, tmp_path / "here", EAGER)
+    segment = stack.segments[0].path
+    program = (
+        "from pathlib import Path; from edge.segments import SegmentStack;"
+        "from edge.index import build_annoy; from edge.recipe import IndexRecipe;"
+        f"stack = SegmentStack.open([(Path({str(segment)!r}), {segment.name!r})]);"
+        f"print(build_annoy(stack, Path({str(tmp_path / 'there')!r}), IndexRecipe(trees=10, search_k=400)))"
+    )
+    there = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert there.stdout.strip() == here
+
+
+def test_every_cut_at_a_node_boundary_is_refused_before_it_is_mapped(
+    tmp_path: Path, stack: SegmentStack
+) -> None:
+    # Such a file loads without complaint and kills the process when it is asked.
+    path = tmp_path / "index.ann"
+    sha256 = build_annoy(stack, path, EAGER)
+    whole = path.read_bytes()
+    node = 4 * (16 + 3)
+    assert len(whole) % node == 0
+    for nodes in range(0, len(whole) // node, 37):
+        path.write_bytes(whole[: nodes * node])
+        with pytest.raises(IndexBroken, match="install the release again"):
+            SearchIndex.open(stack, path, sha256, EAGER)
+
+
+def test_a_file_that_is_no_whole_number_of_nodes_is_refused_even_with_its_hash(
+    tmp_path: Path, stack: SegmentStack
+) -> None:
+    path = tmp_path / "index.ann"
+    build_annoy(stack, path, EAGER)
+    data = path.read_bytes()[:-1]
+    path.write_bytes(data)
+    with pytest.raises(IndexBroken, match="not nodes of 76"):
+        SearchIndex.open(stack, path, hashlib.sha256(data).hexdigest(), EAGER)
+
+
+def test_an_altered_byte_is_refused(tmp_path: Path, stack: SegmentStack) -> None:
+    path = tmp_path / "index.ann"
+    sha256 = build_annoy(stack, path, EAGER)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(IndexBroken, match="has sha256"):
+        SearchIndex.open(stack, path, sha256, EAGER)
+
+
+def test_a_missing_index_is_refused(tmp_path: Path, stack: SegmentStack) -> None:
+    with pytest.raises(IndexBroken, match="cannot be read"):
+        SearchIndex.open(stack, tmp_path / "nothing", "0" * 64, EAGER)
+
+
+def test_an_index_of_another_catalog_is_refused(tmp_path: Path, stack: SegmentStack) -> None:
+    photos, _ = clustered(60, 8, 16)
+    other = stack_of(tmp_path, content_of({f"p{i}": photo for i, photo in enumerate(photos)}, 16))
+    path = tmp_path / "index.ann"
+    sha256 = build_annoy(other, path, EAGER)
+    with pytest.raises(IndexBroken, match="holds 480 rows and the base 400"):
+        SearchIndex.open(stack, path, sha256, EAGER)
+
+
+def test_a_folder_that_is_not_there_cannot_take_an_index(tmp_path: Path, stack: SegmentStack) -> None:
+    with pytest.raises(StorageUnusable, match="cannot be used"):
+        build_annoy(stack, tmp_path / "nowhere" / "index.ann", EAGER)
+
+
+def test_a_full_disk_leaves_the_old_index_as_it_was(tmp_path: Path, stack: SegmentStack) -> None:
+    path = tmp_path / "index.ann"
+    path.write_bytes(b"old")
+    segment = stack.segments[0].path
+    program = (
+        "import resource; from pathlib import Path; from edge.segments import SegmentStack;"
+        "from edge.errors import NoSpace; from edge.index import build_annoy;"
+        "from edge.recipe import IndexRecipe;"
+        f"stack = SegmentStack.open([(Path({str(segment)!r}), {segment.name!r})]);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        f"try: build_annoy(stack, Path({str(path)!r}), IndexRecipe())\n"
+        "except NoSpace: print('no space')"
+    )
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert told.stdout.strip() == "no space"
+    assert path.read_bytes() == b"old"
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([segment.name, "index.ann"])
+
+
+def test_importing_the_module_does_not_load_annoy() -> None:
+    program = "import sys, edge.index; print('annoy' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert told.stdout.strip() == "False"
