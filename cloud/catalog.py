@@ -179,7 +179,7 @@ class Catalog:
     def _require(session: Session, sku: str) -> None:
         row = session.get(ProductRow, sku)
         if row is None or row.removed_at is not None:
-            raise BadProduct(f"The catalog holds no product {sku!r}; `catalog list` shows those it holds.")
+            raise BadProduct(f"the catalog holds no product {sku!r}: `catalog list` shows those it holds")
 
 
 def _put(session: Session, product: Product) -> bool:

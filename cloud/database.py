@@ -42,8 +42,8 @@ def open_database(data: Path, url: str | None = None) -> sessionmaker[Session]:
         create_all(engine)
     except (SQLAlchemyError, ImportError) as error:
         raise StorageUnusable(
-            f"The database {where} cannot be opened ({_first_line(error)}); "
-            "check the folder's permissions, or restore the file from a backup."
+            f"the database {where} cannot be opened ({_first_line(error)}): "
+            "check who may use its folder, or restore the file from a backup"
         ) from error
     return sessionmaker(engine, expire_on_commit=False)
 
@@ -65,8 +65,8 @@ def transaction(sessions: sessionmaker[Session]) -> Iterator[Session]:
             yield session
     except SQLAlchemyError as error:
         raise StorageUnusable(
-            f"The database refused ({_first_line(error)}); check free disk space and that no other program "
-            "holds it, then run the command again."
+            f"the database refused ({_first_line(error)}): check free disk space and that no other program "
+            "holds it, then run the command again"
         ) from error
 
 

@@ -3,8 +3,8 @@
 import hashlib
 from pathlib import Path
 
-from edge.disk import write_atomically
-from edge.errors import PhotoMissing, StorageUnusable
+from edge.disk import storage_error, write_atomically
+from edge.errors import PhotoMissing
 
 
 class PhotoStorage:
@@ -28,9 +28,7 @@ class PhotoStorage:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageUnusable(
-                f"The folder {path.parent} cannot be made ({error.strerror}); check its permissions."
-            ) from error
+            raise storage_error(error, path.parent) from error
         write_atomically(path, photo)
         return name
 
@@ -45,10 +43,10 @@ class PhotoStorage:
             photo = path.read_bytes()
         except OSError as error:
             raise PhotoMissing(
-                f"Photo {sha256} is not in {self.folder} ({error.strerror}); import it again."
+                f"photo {sha256} is not in {self.folder} ({error.strerror}): import it again"
             ) from error
         if hashlib.sha256(photo).hexdigest() != sha256:
-            raise PhotoMissing(f"Photo file {path} was changed or damaged; delete it and import it again.")
+            raise PhotoMissing(f"photo file {path} was changed or damaged: delete it and import it again")
         return photo
 
     def path(self, sha256: str) -> Path:

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from cloud.database import DATABASE_NAME, open_database
 from cloud.photos import PhotoStorage
+from edge.disk import storage_error
 from edge.errors import StorageUnusable
 
 
@@ -67,14 +68,14 @@ class Workspace:
         """Open a data folder that `create` made.
 
         Raises:
-            StorageUnusable: the folder was never initialised.
+            StorageUnusable: the folder was never initialized.
         """
         workspace = cls(data, database_url)
         missing = not workspace.photos.is_dir() or (database_url is None and not workspace.database.is_file())
         if missing:
             raise StorageUnusable(
-                f"{data} is not a Shelfsight data folder; "
-                f"run `shelfsight-cloud init --data {data}` first, or name another with --data."
+                f"{data} is not a Shelfsight data folder: "
+                f"run `shelfsight-cloud init --data {data}` first, or name another with --data"
             )
         return workspace
 
@@ -92,9 +93,7 @@ class Workspace:
                 folder.mkdir(parents=True, exist_ok=True)
             workspace.keys.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise StorageUnusable(
-                f"The data folder {data} cannot be made ({error.strerror}); name another with --data."
-            ) from error
+            raise storage_error(error, data) from error
         workspace.sessions()
         return workspace
 

@@ -25,13 +25,13 @@ def check_gtin(text: str) -> str:
     """
     digits = text.replace(" ", "").replace("-", "")
     if not (digits.isascii() and digits.isdigit()):
-        raise BadGtin(f"GTIN {text!r} holds something other than digits; type the number under the bar code.")
+        raise BadGtin(f"GTIN {text!r} holds something other than digits: type the number under the bar code")
     if len(digits) not in _GTIN_LENGTHS:
-        raise BadGtin(f"GTIN {text!r} has {len(digits)} digits; a GTIN has 8, 12, 13 or 14.")
+        raise BadGtin(f"GTIN {text!r} has {len(digits)} digits: a GTIN has 8, 12, 13 or 14")
     expected = _check_digit(digits[:-1])
     if digits[-1] != expected:
         raise BadGtin(
-            f"GTIN {text!r} ends in {digits[-1]}, but its check digit is {expected}; look for a typo."
+            f"GTIN {text!r} ends in {digits[-1]}, but its check digit is {expected}: look for a typo"
         )
     return digits
 
@@ -62,23 +62,25 @@ class Product:
 
     def __post_init__(self) -> None:
         if not self.sku:
-            raise BadProduct("A product has no SKU; give each product its own key.")
+            raise BadProduct("a product has no SKU: give each product its own key")
         if len(self.sku) > LONGEST_SKU:
             raise BadProduct(
-                f"SKU {self.sku[:40]!r}… has {len(self.sku)} characters; at most {LONGEST_SKU} fit."
+                f"SKU {self.sku[:40]!r}… has {len(self.sku)} characters: shorten it to {LONGEST_SKU}"
             )
         _check_text("sku", self.sku, self.sku)
         for field, text in (("title", self.title), ("category", self.category)):
             if len(text) > LONGEST_TEXT:
                 raise BadProduct(
-                    f"The {field} of {self.sku!r} has {len(text)} characters; shorten it to {LONGEST_TEXT}."
+                    f"the {field} of {self.sku!r} has {len(text)} characters: shorten it to {LONGEST_TEXT}"
                 )
             _check_text(field, text, self.sku)
         if self.gtin is not None and check_gtin(self.gtin) != self.gtin:
-            raise BadGtin(f"GTIN {self.gtin!r} of product {self.sku!r} must be digits only.")
+            raise BadGtin(
+                f"GTIN {self.gtin!r} of product {self.sku!r} is not bare: write {check_gtin(self.gtin)}"
+            )
         if self.price is not None and not _PRICE.fullmatch(self.price):
             raise BadProduct(
-                f"Price {self.price!r} of product {self.sku!r} is not a decimal number; write it like 2.49."
+                f"price {self.price!r} of product {self.sku!r} is not a decimal number: write it like 2.49"
             )
 
     def to_record(self) -> dict[str, str]:
@@ -114,13 +116,13 @@ def _text(record: Mapping[str, object], field: str) -> str:
         return ""
     # A GTIN or a price that a spreadsheet or JSON writer left as a number is plain enough; a list is not.
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise BadProduct(f"Field {field!r} of product {record.get('sku')!r} is {value!r}; it must be text.")
+        raise BadProduct(f"field {field!r} of product {record.get('sku')!r} is {value!r}: write it as text")
     return str(value).strip()
 
 
 def _check_text(field: str, text: str, sku: str) -> None:
     if text != text.strip() or not text.isprintable():
         raise BadProduct(
-            f"The {field} {text!r} of product {sku!r} holds control characters or surrounding spaces; "
-            "remove them."
+            f"the {field} {text!r} of product {sku!r} holds control characters or surrounding spaces: "
+            "remove them"
         )

@@ -7,37 +7,51 @@ import click
 
 from cloud.commands.options import DEFAULT_DATA, failures_as_sentences
 
-_MODULES = {
-    "init": "init_",
-    "catalog": "catalog",
-    "train": "train",
-    "evaluate": "evaluate",
-    "publish": "publish",
-    "rollout": "rollout",
-    "fleet": "fleet",
-    "serve": "serve",
-    "tick": "tick",
-    "keys": "keys",
-    "demo": "demo",
+# The order in which a new user needs them. The help stands here, so that showing it imports none of them.
+_COMMANDS = {
+    "init": ("init_", "Make the data folder, the signing keys and an empty repository."),
+    "catalog": ("catalog", "Import, add, remove, list and check products and photos."),
+    "train": ("train", "Train an embedder on the catalog's photos."),
+    "evaluate": ("evaluate", "Measure a model on the test photos, with the device's own code."),
+    "publish": ("publish", "Sign a release of model and catalog, and offer it to devices."),
+    "rollout": ("rollout", "Offer a release in stages, or stop it."),
+    "fleet": ("fleet", "Invite devices, and see how they are."),
+    "serve": ("serve", "Run the sync server."),
+    "tick": ("tick", "Re-sign the short-lived metadata."),
+    "keys": ("keys", "Show and renew the signing keys."),
+    "demo": ("demo", "Show the whole road on a sample catalog, with nothing downloaded."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command when it is called, so that `--help` and small commands start at once."""
+    """A group that imports a command when it is called, so that each of them starts as fast as it can."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name the commands in the order in which a new user needs them."""
-        return list(_MODULES)
+        """Name the commands."""
+        return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command, or say that there is none of that name by returning None."""
-        if cmd_name not in _MODULES:
+        """Import the command, or say that there is none of that name by returning None.
+
+        Raises:
+            click.ClickException: it needs a package that a plain install does not bring.
+        """
+        if cmd_name not in _COMMANDS:
             return None
-        module = import_module(f"cloud.commands.{_MODULES[cmd_name]}")
-        command = module.command
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{module.__name__}.command is not a click command")
+        module, _ = _COMMANDS[cmd_name]
+        try:
+            command = import_module(f"cloud.commands.{module}").command
+        except ModuleNotFoundError as error:
+            raise click.ClickException(
+                f"`{cmd_name}` needs the package {error.name}: pip install 'shelfsight[cloud]'"
+            ) from error
+        assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands into the help."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_text) for name, (_, help_text) in _COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; what Shelfsight raises on purpose becomes one sentence and exit code 1."""

@@ -99,7 +99,7 @@ def open_catalog(data: Path) -> Catalog:
     """Open the catalog of a data folder.
 
     Raises:
-        StorageUnusable: the folder was never initialised, or its database cannot be opened.
+        StorageUnusable: the folder was never initialized, or its database cannot be opened.
     """
     workspace = open_workspace(data)
     return Catalog(workspace.sessions(), workspace.photo_storage())

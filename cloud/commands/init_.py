@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from cloud import signing
 from cloud.commands.options import data_option
 from cloud.workspace import Workspace
 
@@ -15,5 +16,11 @@ def command(data: Path) -> None:
 
     Running it again keeps everything that is there.
     """
-    Workspace.create(data)
-    click.echo(f"{data} is ready: import a catalog with `shelfsight-cloud catalog import FOLDER`.")
+    workspace = Workspace.create(data)
+    signing.create_repository(workspace.metadata, workspace.keys)
+    click.echo(f"{data} is ready; devices will trust the root key {signing.fingerprint(workspace.metadata)}")
+    click.echo(
+        f"Keep a copy of {workspace.keys} somewhere safe: without its root and targets keys "
+        "no device of yours can be given another release."
+    )
+    click.echo("Next: shelfsight-cloud catalog import FOLDER")

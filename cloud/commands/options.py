@@ -5,12 +5,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cloud.workspace import Workspace
 from edge.errors import ShelfsightError
+
+if TYPE_CHECKING:
+    from cloud.workspace import Workspace
 
 DEFAULT_DATA = Path("shelfsight-data")
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
@@ -36,12 +38,14 @@ def _choose_data(ctx: click.Context, _parameter: click.Parameter, value: Path | 
     return chosen or DEFAULT_DATA
 
 
-def open_workspace(data: Path) -> Workspace:
+def open_workspace(data: Path) -> "Workspace":
     """Open the data folder that a command was given.
 
     Raises:
-        StorageUnusable: it was never initialised.
+        StorageUnusable: it was never initialized.
     """
+    from cloud.workspace import Workspace  # not at the top: it brings SQLAlchemy, which a plain install lacks
+
     return Workspace.open(data)
 
 

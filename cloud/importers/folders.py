@@ -9,7 +9,8 @@ from pathlib import Path
 
 from cloud.catalog import Split
 from cloud.importers.plan import ImportPlan, PlanBuilder, PlannedPhoto, is_photo_name, kind_of, title_of
-from edge.errors import SkipRecord, StorageUnusable
+from edge.disk import storage_error
+from edge.errors import SkipRecord
 from edge.products import Product
 
 _SPLIT_FOLDERS: dict[str, Split] = {
@@ -32,7 +33,7 @@ def read_folders(root: Path) -> ImportPlan:
     try:
         folders = _visible(root)
     except OSError as error:
-        raise StorageUnusable(f"{root} cannot be read ({error.strerror}); check its permissions.") from error
+        raise storage_error(error, root) from error
     splits = [_SPLIT_FOLDERS.get(folder.name.lower()) for folder in folders if folder.is_dir()]
     if splits and all(splits):
         for folder in folders:
@@ -48,7 +49,7 @@ def _read_products(root: Path, split: Split, builder: PlanBuilder) -> None:
         if not folder.is_dir():
             builder.ignored += not is_photo_name(folder)
             if is_photo_name(folder):
-                builder.refuse(builder.source(folder), "lies in no product's folder; move it into one")
+                builder.refuse(builder.source(folder), "lies in no product's folder: move it into one")
             continue
         sku = folder.name.strip()
         try:
@@ -74,7 +75,7 @@ def _list(folder: Path, builder: PlanBuilder) -> list[Path]:
     try:
         return _visible(folder)
     except OSError as error:
-        builder.refuse(builder.source(folder), f"cannot be read ({error.strerror}); check its permissions")
+        builder.refuse(builder.source(folder), f"cannot be read ({error.strerror}): check its permissions")
         return []
 
 

@@ -91,7 +91,7 @@ class PlanBuilder:
             if ours and theirs and ours != theirs:
                 raise DuplicateSku(
                     f"SKU {product.sku!r} has {field} {theirs!r} here but {ours!r} in "
-                    f"{self._first_seen[product.sku]}; give each product its own SKU."
+                    f"{self._first_seen[product.sku]}: give each product its own SKU"
                 )
             if theirs and not ours:
                 known = replace(known, **{field: theirs})

@@ -55,12 +55,12 @@ def read_plan(path: Path) -> ImportPlan:
     if path.is_dir():
         return read_grocery(path) if is_grocery(path) else read_folders(path)
     if not path.exists():
-        raise StorageUnusable(f"{path} is not there; name a folder of photos or a CSV or JSON Lines table.")
+        raise StorageUnusable(f"{path} is not there: name a folder of photos or a CSV or JSON Lines table")
     if path.suffix.lower() in TABLE_SUFFIXES:
         return read_table(path)
     raise StorageUnusable(
-        f"{path} is neither a folder nor a table ({', '.join(sorted(TABLE_SUFFIXES))}); "
-        "name the folder that holds one sub-folder per product."
+        f"{path} is neither a folder nor a table ({', '.join(sorted(TABLE_SUFFIXES))}): "
+        "name the folder that holds one sub-folder per product"
     )
 
 

@@ -52,7 +52,7 @@ def _read_row(record: Record, source: str, builder: PlanBuilder) -> None:
     builder.add_product(product, source)
     for column, name in _photo_names(record):
         if "://" in name:
-            builder.refuse(f"{source} {name}", "is an address; download it and give its path")
+            builder.refuse(f"{source} {name}", "is an address: download it and give its path")
             continue
         path = builder.root.parent / name
         by_name: Kind = "packshot" if column.startswith("packshot") else kind_of(Path(name).parts[-2:])
@@ -67,7 +67,7 @@ def _choice(record: Record, field: str, allowed: tuple[_Choice, ...]) -> _Choice
     for choice in allowed:
         if choice == value:
             return choice
-    raise BadProduct(f"Field {field!r} is {value!r}; it must be one of {', '.join(allowed)}, or empty.")
+    raise BadProduct(f"field {field!r} is {value!r}: write {' or '.join(allowed)}, or nothing")
 
 
 def _photo_names(record: Record) -> Iterator[tuple[str, str]]:
@@ -79,7 +79,7 @@ def _photo_names(record: Record) -> Iterator[tuple[str, str]]:
         elif isinstance(value, list) and all(isinstance(name, str) for name in value):
             names = value
         else:
-            raise BadProduct(f"Field {column!r} is {value!r}; it must be a path or a list of paths.")
+            raise BadProduct(f"field {column!r} is {value!r}: write a path or a list of paths")
         yield from ((column, name.strip()) for name in names if name.strip())
 
 
@@ -91,7 +91,7 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, Record | str]]:
     rows = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
     columns = [name.strip().lower() for name in next(rows, [])]
     if "sku" not in columns:
-        raise StorageUnusable(f"{path} has no column `sku` in its first line; name the columns there.")
+        raise StorageUnusable(f"{path} has no column `sku` in its first line: name the columns there")
     try:
         for row in rows:
             if not any(field.strip() for field in row):

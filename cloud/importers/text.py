@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from edge.disk import storage_error
 from edge.errors import StorageUnusable
 
 
@@ -14,6 +15,6 @@ def read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise StorageUnusable(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+        raise storage_error(error, path) from error
     except UnicodeDecodeError as error:
-        raise StorageUnusable(f"{path} is not UTF-8 at byte {error.start}; save it as UTF-8 text.") from error
+        raise StorageUnusable(f"{path} is not UTF-8 at byte {error.start}: save it as UTF-8 text") from error
