@@ -1,0 +1,133 @@
+"""Where frames come from: a camera (the only door to OpenCV), or a folder of photos in its place."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from edge.errors import BadSetting, PhotoMissing, PhotoUnreadable, StorageUnusable
+from edge.image import Picture, decode, load_photo
+
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A picture with its time (UTC) and a name that a person can find it by."""
+
+    picture: Picture
+    at: datetime
+    name: str
+
+
+class Camera(Protocol):
+    """Anything that gives one frame after another."""
+
+    def read(self) -> Frame:
+        """Take the next frame.
+
+        Raises:
+            SkipPhoto: this frame cannot be used; the next may.
+        """
+
+    def close(self) -> None:
+        """Let the hardware go."""
+
+
+class FolderCamera:
+    """The photos of a folder in the order of their names, from the first again after the last."""
+
+    def __init__(self, folder: Path) -> None:
+        """List the photos of `folder`.
+
+        Raises:
+            StorageUnusable: the folder is missing or must not be read.
+            PhotoMissing: there is no photo in it.
+        """
+        try:
+            self._photos = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
+        except OSError as error:
+            raise StorageUnusable(
+                f"{folder} cannot be read ({(error.strerror or '').lower()}): name a folder of photos"
+            ) from error
+        if not self._photos:
+            raise PhotoMissing(f"{folder} holds no photo: put JPEG, PNG or WebP files into it")
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def read(self) -> Frame:
+        """Decode the next photo.
+
+        Raises:
+            SkipPhoto: this photo cannot be decoded; the next call takes the one after it.
+        """
+        path = self._photos[self._next]
+        self._next = (self._next + 1) % len(self._photos)
+        return Frame(decode(load_photo(path)), datetime.now(UTC), path.name)
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
+
+class OpenCVCamera:
+    """A camera that OpenCV opens by its number."""
+
+    def __init__(self, number: int, *, width: int, height: int) -> None:
+        """Open camera `number` and ask it for frames of `width` × `height` pixels; it may give others.
+
+        Raises:
+            BadSetting: OpenCV is not installed, or there is no such camera.
+        """
+        try:
+            import cv2
+        except ImportError as error:
+            raise BadSetting(
+                f"camera {number} needs OpenCV, which is not installed: pip install 'shelfsight[camera]'"
+            ) from error
+        self._cv2: Any = cv2
+        self._number = number
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # failures are said below, once
+        self._capture = cv2.VideoCapture(number)
+        if not self._capture.isOpened():
+            raise BadSetting(
+                f"camera {number} does not open: check that it is plugged in, free, and that you may use it"
+            )
+        self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, width)
+        self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, height)
+        # A long queue would answer about what was in view a second ago.
+        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+
+    def read(self) -> Frame:
+        """Take a frame.
+
+        Raises:
+            PhotoUnreadable: the camera gave none, as when it was unplugged.
+        """
+        taken, pixels = self._capture.read()
+        if not taken:
+            raise PhotoUnreadable(f"camera {self._number} gives no frame: check its cable")
+        picture: Picture = np.ascontiguousarray(self._cv2.cvtColor(pixels, self._cv2.COLOR_BGR2RGB), np.uint8)
+        return Frame(picture, datetime.now(UTC), f"camera {self._number}")
+
+    def close(self) -> None:
+        """Let the camera go, so that another program may have it."""
+        self._capture.release()
+
+
+def open_camera(frames: Path | None, number: int | None, *, width: int, height: int) -> Camera | None:
+    """Open the folder `frames` or camera `number`; None when neither is given.
+
+    Raises:
+        BadSetting: both are given, OpenCV is missing, or the camera does not open.
+        PhotoMissing: the folder holds no photo.
+        StorageUnusable: the folder cannot be read.
+    """
+    if frames is not None and number is not None:
+        raise BadSetting(f"frames come from {frames} or from camera {number}, not from both: name one")
+    if frames is not None:
+        return FolderCamera(frames)
+    return None if number is None else OpenCVCamera(number, width=width, height=height)

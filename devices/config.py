@@ -1,0 +1,141 @@
+"""Settings of a device: the only place that reads the environment and `device.toml`."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from edge.errors import BadSetting, StorageUnusable
+
+PROFILES = Path(__file__).parent / "profiles"
+SETTINGS_FILE = "device.toml"
+PREFIX = "SHELFSIGHT_"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a device is told. Later sources win: profile, `device.toml`, environment, flags.
+
+    `data` is the folder of this device; times are in seconds, the camera's size in pixels.
+    """
+
+    data: Path
+    profile: str | None = None
+    name: str = field(default_factory=lambda: os.uname().nodename)
+    device_class: str = "kiosk"
+    variant: str | None = None
+    threads: int = 1
+    top: int = 5
+    poll_interval_s: float = 60.0
+    look_interval_s: float = 1.0
+    hold: int = 3
+    camera_width: int = 1280
+    camera_height: int = 720
+    currency: str = ""
+
+
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "threads": (1, 64),
+    "top": (1, 100),
+    "poll_interval_s": (1, 86_400),
+    "look_interval_s": (0.05, 86_400),
+    "hold": (1, 1_000),
+    "camera_width": (16, 16_384),
+    "camera_height": (16, 16_384),
+}
+_WHOLE = frozenset({"threads", "top", "hold", "camera_width", "camera_height"})
+_NAMES = tuple(setting.name for setting in fields(Settings) if setting.name != "data")
+
+
+def default_data_folder(environment: Mapping[str, str]) -> Path:
+    """Name the device folder when no flag does: `SHELFSIGHT_DATA`, else `~/.local/share/shelfsight`."""
+    named = environment.get(f"{PREFIX}DATA")
+    return Path(named) if named else Path.home() / ".local" / "share" / "shelfsight"
+
+
+def load_settings(
+    data: Path | None = None,
+    *,
+    flags: Mapping[str, object] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Read the settings of the device in the folder `data`; a flag that is None was not given.
+
+    Raises:
+        BadSetting: a setting that does not exist, or a value that cannot be.
+        StorageUnusable: `device.toml` is there and cannot be read.
+    """
+    environment = os.environ if environment is None else environment
+    folder = (data or default_data_folder(environment)).expanduser()
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    spoken = {name: environment[key] for name in _NAMES if environment.get(key := f"{PREFIX}{name.upper()}")}
+    written = _read_toml(folder / SETTINGS_FILE)
+    profile = given.get("profile") or spoken.get("profile") or written.get("profile")
+
+    settings = Settings(data=folder)
+    if profile is not None:
+        settings = _apply(settings, _read_profile(str(profile)), f"profile {profile}")
+    settings = _apply(settings, written, str(folder / SETTINGS_FILE))
+    settings = _apply(settings, spoken, "the environment")
+    return _apply(settings, given, "the command line")
+
+
+def profile_names() -> list[str]:
+    """Name the profiles that come with Shelfsight, one per kind of hardware."""
+    return sorted(path.stem for path in PROFILES.glob("*.toml"))
+
+
+def _read_profile(name: str) -> dict[str, Any]:
+    if name not in profile_names():
+        raise BadSetting(f"profile {name!r} does not exist: choose one of {', '.join(profile_names())}")
+    return _read_toml(PROFILES / f"{name}.toml")
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    # Most devices have no file of their own, and `match` must start quickly: no parser for nothing.
+    if not path.exists():
+        return {}
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StorageUnusable(
+            f"{path} cannot be read ({(error.strerror or 'no reason').lower()}): check who may"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSetting(f"{path} is not TOML ({error}): mend or delete it") from error
+
+
+def _apply(settings: Settings, values: Mapping[str, object], source: str) -> Settings:
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in _NAMES:
+            close = get_close_matches(name, _NAMES, n=1)
+            cure = f"did you mean {close[0]!r}?" if close else f"settings are {', '.join(_NAMES)}"
+            raise BadSetting(f"{source} has a setting {name!r} that does not exist: {cure}")
+        changes[name] = _number(name, value, source) if name in _RANGES else _text(name, value, source)
+    return replace(settings, **changes)
+
+
+def _number(name: str, value: object, source: str) -> int | float:
+    low, high = _RANGES[name]
+    kind, wanted = (int, "a whole number") if name in _WHOLE else (float, "a number")
+    refusal = BadSetting(f"{name} is {value!r} in {source}: it must be {wanted} from {low:g} to {high:g}")
+    if isinstance(value, bool) or (kind is int and isinstance(value, float)):
+        raise refusal
+    try:
+        number = kind(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        raise refusal from None
+    if not low <= number <= high:  # NaN fails this too
+        raise refusal
+    return number  # type: ignore[no-any-return]
+
+
+def _text(name: str, value: object, source: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise BadSetting(f"{name} is {value!r} in {source}: it must be a text that is not empty")
+    return value.strip()
