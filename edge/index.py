@@ -174,13 +174,13 @@ class SearchIndex:
     def _rank(self, rows: NDArray[np.intp], similarities: NDArray[np.float32], count: int) -> list[Hit]:
         """Keep each product's best row and the best `count` products; `rows` are living and ascending."""
         order = np.argsort(-similarities, kind="stable")
-        products = self._stack.row_product[rows[order]].tolist()
         best: dict[int, Hit] = {}
         last = -np.inf
-        for place, product in zip(order.tolist(), products, strict=True):
+        for place in order:
             similarity = float(similarities[place])
             if len(best) >= count and similarity < last:
                 break
+            product = int(self._stack.row_product[rows[place]])
             if product not in best:
                 best[product] = Hit(self._stack.skus[product], similarity, int(rows[place]))
                 last = similarity
