@@ -1,0 +1,152 @@
+"""`edge.model`: a folder, its model.json, and what a similarity means."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.errors import BadModel, Incompatible, StorageUnusable
+from edge.model import Decision, Model, Variant, choose_variant, open_model, write_model
+
+DECISION = Decision(
+    match_confidence=0.7, unknown_similarity=0.4, bias=-8.0, similarity_weight=10.0, margin_weight=20.0
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    variants = []
+    for name, target, precision in (("float32", "float32", "float32"), ("int8", "cpu", "int8")):
+        (tmp_path / f"{name}.tflite").write_bytes(bytes(100))
+        variants.append(
+            Variant(name, f"{name}.tflite", "0" * 64, 100, target, precision, DECISION, {"runtime": "any"})
+        )
+    model = Model("tiny", "0123456789abcdef", 16, 32, 1 / 127, tuple(variants), tmp_path, {"license": "none"})
+    write_model(model, tmp_path)
+    return tmp_path
+
+
+def rewrite(folder: Path, **fields: Any) -> None:
+    path = folder / "model.json"
+    record = {**json.loads(path.read_bytes()), **fields}
+    path.write_text(json.dumps({name: value for name, value in record.items() if value is not ...}))
+
+
+def test_a_model_folder_reads_back_as_it_was_written_unknown_fields_too(folder: Path) -> None:
+    model = open_model(folder)
+    before = (folder / "model.json").read_bytes()
+    assert model.extra == {"license": "none"}
+    assert model.variants[0].extra == {"runtime": "any"}
+    write_model(model, folder)
+    assert (folder / "model.json").read_bytes() == before
+    assert open_model(folder) == model
+
+
+def test_the_variant_without_a_name_is_the_first_for_the_cpu(folder: Path) -> None:
+    model = open_model(folder)
+    assert model.variant().name == "int8"
+    assert model.variant("float32").target == "float32"
+    assert model.path(model.variant()) == folder / "int8.tflite"
+    with pytest.raises(BadModel, match=r"'gpu'.*float32, int8"):
+        model.variant("gpu")
+    with pytest.raises(Incompatible, match="release 7 has no variant for the CPU"):
+        choose_variant(model.variants[:1], None, "release 7", Incompatible)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"format": 2}, "format 2"),
+        ({"format": ...}, "format"),
+        ({"space": "short"}, "space"),
+        ({"dimension": 0}, "dimension"),
+        ({"input_size": 8}, "input_size"),
+        ({"row_scale": 0}, "row_scale"),
+        ({"variants": []}, "lists no variants"),
+        ({"variants": {}}, "variants"),
+        ({"name": 7}, "name"),
+    ],
+)
+def test_an_impossible_field_is_named(folder: Path, fields: dict[str, Any], sentence: str) -> None:
+    rewrite(folder, **fields)
+    with pytest.raises(BadModel, match=sentence):
+        open_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"file": "../other/int8.tflite"}, "plain file name"),
+        ({"file": ".hidden"}, "plain file name"),
+        ({"target": ""}, "target"),
+        ({"precision": 8}, "precision"),
+        ({"sha256": "abc"}, "sha256"),
+        ({"decision": {"bias": 1}}, "match_confidence"),
+        ({"name": "float32"}, "twice"),
+    ],
+)
+def test_an_impossible_variant_is_named(folder: Path, fields: dict[str, Any], sentence: str) -> None:
+    variants = json.loads((folder / "model.json").read_bytes())["variants"]
+    rewrite(folder, variants=[variants[0], {**variants[1], **fields}])
+    with pytest.raises(BadModel, match=sentence):
+        open_model(folder)
+
+
+def test_no_model_json_and_one_that_is_not_json_are_bad_models(tmp_path: Path) -> None:
+    with pytest.raises(BadModel, match="no model folder"):
+        open_model(tmp_path)
+    (tmp_path / "model.json").write_bytes(b"{")
+    with pytest.raises(BadModel, match="not JSON"):
+        open_model(tmp_path)
+
+
+def test_a_network_file_that_is_missing_or_cut_is_named(folder: Path) -> None:
+    (folder / "int8.tflite").write_bytes(bytes(99))
+    with pytest.raises(BadModel, match=r"int8\.tflite is 99 bytes, not 100"):
+        open_model(folder)
+    (folder / "int8.tflite").unlink()
+    with pytest.raises(BadModel, match=r"int8\.tflite is missing"):
+        open_model(folder)
+
+
+def test_a_model_that_json_cannot_hold_is_refused_and_a_folder_that_is_missing_too(folder: Path) -> None:
+    model = open_model(folder)
+    with pytest.raises(BadModel, match="cannot be written"):
+        write_model(replace(model, row_scale=float("nan")), folder)
+    with pytest.raises(StorageUnusable):
+        write_model(model, folder / "nowhere")
+
+
+def test_confidence_rises_with_similarity_and_with_the_margin_over_the_best_other() -> None:
+    clear = DECISION.confidences([0.9, 0.5, 0.4])
+    close = DECISION.confidences([0.9, 0.88, 0.4])
+    assert clear[0] > close[0] > close[1] > close[2]
+    assert clear[0] == pytest.approx(1 / (1 + 2.718281828 ** -(-8 + 9 + 20 * 0.4)))
+    assert clear[1] == pytest.approx(1 / (1 + 2.718281828 ** -(-8 + 5 - 20 * 0.4)))
+
+
+def test_a_lone_candidate_is_measured_against_what_would_be_unknown() -> None:
+    assert DECISION.confidences([0.9]) == pytest.approx(DECISION.confidences([0.9, 0.4])[:1])
+    assert DECISION.confidences([]) == ()
+
+
+def test_the_three_verdicts() -> None:
+    assert DECISION.verdict(0.39, 0.99) == "unknown"
+    assert DECISION.verdict(0.40, 0.70) == "match"
+    assert DECISION.verdict(0.95, 0.69) == "unsure"
+
+
+@given(
+    weights=st.tuples(*[st.floats(-1e6, 1e6)] * 3),
+    similarities=st.lists(st.floats(-1, 1), max_size=6).map(lambda values: sorted(values, reverse=True)),
+)
+def test_confidences_stay_between_0_and_1_for_any_weights(
+    weights: tuple[float, float, float], similarities: list[float]
+) -> None:
+    confidences = Decision(0.5, 0.0, *weights).confidences(similarities)
+    assert len(confidences) == len(similarities)
+    assert all(0.0 <= confidence <= 1.0 for confidence in confidences)
