@@ -112,13 +112,21 @@ def add_target(
         StorageUnusable: a key is missing or another one, or the metadata is unusable.
     """
     with _locked(metadata):
-        # All three keys are looked at first: a missing one must not leave half a signature.
-        _check_keys(metadata, keys, ("targets",))
-        _check_keys(metadata, online_keys or keys, ("snapshot", "timestamp"))
+        check_publishing_keys(metadata, keys, online_keys or keys)
         targets = _current_targets(metadata)
         targets.targets[name] = TargetFile.from_data(name, data, ["sha256"])
         _write_targets(metadata, keys, targets)
         _write_online(metadata, online_keys or keys)
+
+
+def check_publishing_keys(metadata: Path, keys: Path, online_keys: Path) -> None:
+    """Look at the three keys that publishing needs: a missing one must not leave half a signature.
+
+    Raises:
+        StorageUnusable: a key is missing or another one.
+    """
+    _check_keys(metadata, keys, ("targets",))
+    _check_keys(metadata, online_keys, ("snapshot", "timestamp"))
 
 
 def tick(metadata: Path, keys: Path) -> datetime:

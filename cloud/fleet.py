@@ -1,0 +1,251 @@
+"""Keeps the devices: how one joins with a one-time code, proves who it is, and when it was last seen.
+
+Neither codes nor tokens are stored, only their SHA-256: a copy of the database opens nothing. Tokens are 256
+random bits, so a plain hash is enough; codes are 40 bits, live a day, and are used once, and guessing them on
+line is held back by `WrongCodeBrake`.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import JSON, func, select, update
+from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
+
+from cloud.database import Base, transaction
+from cloud.times import UtcTime, now
+from edge.errors import AccessDenied, BadSetting, EnrollmentRefused, ServerBusy
+
+_ALPHABET: Final = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # 32 letters that are not mistaken for each other
+_CODE = re.compile(r"([0-9A-Z]{4})-([0-9A-Z]{4})-[0-9A-Z]{10}")
+_LONGEST_NAME: Final = 120
+DEFAULT_TTL: Final = timedelta(hours=24)
+
+
+class CodeRow(Base):
+    """One enrollment code, by the hash of its secret part; `device` is who used it."""
+
+    __tablename__ = "enrollment_codes"
+
+    code_sha256: Mapped[str] = mapped_column(primary_key=True)
+    created: Mapped[datetime] = mapped_column(UtcTime)
+    expires: Mapped[datetime] = mapped_column(UtcTime)
+    device: Mapped[str | None]
+
+
+class DeviceRow(Base):
+    """One enrolled device."""
+
+    __tablename__ = "devices"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    device_class: Mapped[str]
+    software: Mapped[str]
+    token_sha256: Mapped[str]
+    enrolled: Mapped[datetime] = mapped_column(UtcTime)
+    last_seen: Mapped[datetime] = mapped_column(UtcTime)
+    release: Mapped[int | None] = mapped_column(index=True)
+    status: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device as people see it: what it runs, what it said of itself, when it was last seen."""
+
+    id: str
+    name: str
+    device_class: str
+    software: str
+    enrolled: datetime
+    last_seen: datetime
+    release: int | None
+    status: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """What a device says of itself when it enrolls.
+
+    Raises:
+        BadSetting: a text that is too long or not printable.
+    """
+
+    name: str
+    device_class: str
+    software: str
+
+    def __post_init__(self) -> None:
+        for text in (self.name, self.device_class, self.software):
+            if len(text) > _LONGEST_NAME or not text.isprintable():
+                raise BadSetting(
+                    f"a device's name, class and version are at most {_LONGEST_NAME} printable letters"
+                )
+
+
+class Fleet:
+    """The devices that belong to this server."""
+
+    def __init__(self, sessions: sessionmaker[Session]) -> None:
+        self._sessions = sessions
+
+    def new_code(self, fingerprint: str, ttl: timedelta = DEFAULT_TTL) -> str:
+        """Make a code with which one device may enroll once: `XXXX-XXXX-FFFFFFFFFF`.
+
+        The last part is the fingerprint of the root key: who types the code tells the device whom to trust.
+
+        Raises:
+            BadSetting: a life that is not between a minute and a year.
+            StorageUnusable: the database refused.
+        """
+        if not timedelta(minutes=1) <= ttl <= timedelta(days=366):
+            raise BadSetting(f"a code that lives {ttl} is of no use: give it from a minute to a year")
+        secret = "".join(secrets.choice(_ALPHABET) for _ in range(8))
+        with transaction(self._sessions) as session:
+            session.add(CodeRow(code_sha256=_sha256(secret), created=now(), expires=now() + ttl))
+        return f"{secret[:4]}-{secret[4:]}-{fingerprint}"
+
+    def enroll(self, code: str, info: DeviceInfo) -> tuple[str, str]:
+        """Take a device in; return its id and the token with which it proves itself from now on.
+
+        Raises:
+            EnrollmentRefused: the code is wrong, used or expired (which of these is not told).
+            StorageUnusable: the database refused; the code can be used again.
+        """
+        device = f"d-{secrets.token_hex(6)}"
+        token = secrets.token_urlsafe(32)
+        with transaction(self._sessions) as session:
+            _use_code(session, code, device)
+            session.add(
+                DeviceRow(
+                    id=device,
+                    name=info.name or device,
+                    device_class=info.device_class,
+                    software=info.software,
+                    token_sha256=_sha256(token),
+                    enrolled=now(),
+                    last_seen=now(),
+                    release=None,
+                    status={},
+                )
+            )
+        return device, token
+
+    def authenticate(self, device: str, token: str) -> None:
+        """Check that a token is the device's own.
+
+        Raises:
+            AccessDenied: there is no such device, or it has another token.
+            StorageUnusable: the database refused.
+        """
+        with transaction(self._sessions) as session:
+            row = session.get(DeviceRow, device)
+            expected = row.token_sha256 if row is not None else _sha256("")
+        if not hmac.compare_digest(expected, _sha256(token)) or row is None:
+            raise AccessDenied(f"device {device[:40]!r} is not known here: enroll it again with a new code")
+
+    def seen(self, device: str, release: int | None, status: Mapping[str, Any]) -> None:
+        """Remember that a device was here, what it runs and what it says of itself.
+
+        Raises:
+            StorageUnusable: the database refused.
+        """
+        values = {"last_seen": now(), "release": release, "status": dict(status)}
+        with transaction(self._sessions) as session:
+            session.execute(update(DeviceRow).where(DeviceRow.id == device).values(**values))
+
+    def devices(self, limit: int = 1000) -> list[Device]:
+        """Return the devices, most recently seen first.
+
+        Raises:
+            StorageUnusable: the database refused.
+        """
+        with transaction(self._sessions) as session:
+            rows = session.scalars(
+                select(DeviceRow).order_by(DeviceRow.last_seen.desc(), DeviceRow.id).limit(limit)
+            )
+            return [_device(row) for row in rows]
+
+    def count_by_release(self) -> dict[int | None, int]:
+        """Return how many devices run each release; None stands for those without one.
+
+        Raises:
+            StorageUnusable: the database refused.
+        """
+        with transaction(self._sessions) as session:
+            query = select(DeviceRow.release, func.count()).group_by(DeviceRow.release)
+            return {row[0]: row[1] for row in session.execute(query)}
+
+
+class WrongCodeBrake:
+    """Holds back who tries codes: at most `most` wrong ones within `window_s` seconds from one address.
+
+    Kept in memory and safe between threads; a restart forgets it, which a 40-bit code can afford.
+    """
+
+    def __init__(
+        self, most: int = 10, window_s: float = 60.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._most, self._window_s, self._clock = most, window_s, clock
+        self._wrong: dict[str, deque[float]] = {}
+        self._lock = threading.Lock()
+
+    def check(self, address: str) -> None:
+        """Let an address try a code.
+
+        Raises:
+            ServerBusy: it has tried too many wrong ones; `retry_after` says for how long.
+        """
+        with self._lock:
+            wrong = self._recent(address)
+            if len(wrong) >= self._most:
+                wait = max(1.0, wrong[0] + self._window_s - self._clock())
+                raise ServerBusy("too many wrong codes: wait a minute and check the code", retry_after=wait)
+
+    def wrong(self, address: str) -> None:
+        """Remember that an address gave a wrong code."""
+        with self._lock:
+            if len(self._wrong) > 10_000:  # a flood from many addresses must not fill the memory
+                self._wrong.clear()
+            self._recent(address).append(self._clock())
+
+    def _recent(self, address: str) -> deque[float]:
+        times = self._wrong.setdefault(address, deque(maxlen=self._most))
+        while times and times[0] <= self._clock() - self._window_s:
+            times.popleft()
+        return times
+
+
+def _use_code(session: Session, code: str, device: str) -> None:
+    # One statement tests and takes the code, so that two devices with the same code cannot both get in.
+    found = _CODE.fullmatch(code.strip().upper())
+    taken = 0
+    if found:
+        query = (
+            update(CodeRow)
+            .where(CodeRow.code_sha256 == _sha256(found[1] + found[2]))
+            .where(CodeRow.device.is_(None), CodeRow.expires > now())
+            .values(device=device)
+            .returning(CodeRow.code_sha256)
+        )
+        taken = len(session.execute(query).all())
+    if taken != 1:
+        raise EnrollmentRefused(
+            "this enrollment code is wrong, used or expired: get a new one from `shelfsight-cloud fleet code`"
+        )
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _device(row: DeviceRow) -> Device:
+    return Device(**{name: getattr(row, name) for name in Device.__slots__})

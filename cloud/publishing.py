@@ -1,0 +1,183 @@
+"""Publishes a release: catalog and model become files, a manifest, a signature, an offer, in that order.
+
+A kill at any point leaves the devices with what they had. Files come first, named by their hashes;
+the signature makes them a release; the record and the offer come last. Publishing again after a kill makes the
+next version: a number that may have been signed is never used twice.
+"""
+
+import fcntl
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cloud import signing
+from cloud.assembly import (
+    Assembled,
+    EmbeddedCatalog,
+    Previous,
+    Progress,
+    RefusedPhoto,
+    embed_catalog,
+    make_release,
+    same_answers,
+    shipped_variants,
+)
+from cloud.catalog import Catalog
+from cloud.embeddings import EmbeddingCache
+from cloud.golden import golden_candidates
+from cloud.releases import PublishedRelease, Releases
+from cloud.rollouts import Rollouts
+from cloud.workspace import Workspace
+from edge.disk import sha256_file, storage_error, write_atomically
+from edge.errors import KeepRelease, StorageUnusable
+from edge.model import Model
+from edge.release import Release
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What `publish` did: the release that is current now, whether it is new, and what went into it.
+
+    `embedded` photos were embedded just now, `reused` ones before; `refused` ones are not in the release.
+    """
+
+    release: PublishedRelease
+    changed: bool
+    embedded: int
+    reused: int
+    refused: tuple[RefusedPhoto, ...]
+
+
+def publish(
+    workspace: Workspace,
+    model: Model,
+    *,
+    offline_keys: Path | None = None,
+    percent: float = 100.0,
+    progress: Progress | None = None,
+) -> Publication:
+    """Publish the catalog as it is now with `model`, and offer it to `percent` of the stable channel.
+
+    Where nothing that devices would notice has changed since the last release, none is made.
+    `offline_keys` is the folder of the targets key, by default the workspace's own.
+
+    Raises:
+        NoRelease: the catalog has no usable reference photo.
+        BadModel: a model file is missing or another one than model.json says.
+        ModelBroken, RuntimeMissing, Incompatible: the model does not run here.
+        BadSetting: a percentage that is not one.
+        StorageUnusable: a key, the database or a folder cannot be used; devices keep what they have.
+        NoSpace: the disk is full; devices keep what they have.
+    """
+    sessions = workspace.sessions()
+    catalog, releases, rollouts = (
+        Catalog(sessions, workspace.photo_storage()),
+        Releases(sessions),
+        Rollouts(sessions),
+    )
+    keys = offline_keys or workspace.keys
+    with _one_publisher(workspace):
+        # Looked at before the long work: a key on a stick is easily forgotten.
+        signing.check_publishing_keys(workspace.metadata, keys, workspace.keys)
+        latest = releases.latest()
+        previous = _open_previous(workspace, latest)
+        embedded = _embed(workspace, catalog, model, progress)
+        assembled = make_release(
+            _next_version(workspace, latest),
+            model,
+            embedded.content,
+            golden=golden_candidates(
+                catalog.reference_photos(), catalog.photos, previous.release if previous else None
+            ),
+            previous=previous,
+        )
+        if latest and previous and same_answers(assembled.release, previous.release):
+            if rollouts.get(latest.version) is None:  # the last publish was killed just before its offer
+                rollouts.start(latest.version, percent)
+            return Publication(latest, False, embedded.embedded, embedded.reused, embedded.refused)
+        manifest = assembled.release.to_bytes()
+        _write_files(workspace.files, {**assembled.files, hashlib.sha256(manifest).hexdigest(): manifest})
+        name = f"releases/{assembled.release.version}.json"
+        signing.add_target(workspace.metadata, keys, name, manifest, online_keys=workspace.keys)
+        published = _describe(assembled, manifest, embedded, previous)
+        releases.record(published)
+        rollouts.start(published.version, percent)
+        return Publication(published, True, embedded.embedded, embedded.reused, embedded.refused)
+
+
+def _embed(
+    workspace: Workspace, catalog: Catalog, model: Model, progress: Progress | None
+) -> EmbeddedCatalog:
+    with EmbeddingCache(workspace.cache) as cache:
+        return embed_catalog(
+            model,
+            shipped_variants(model)[0],
+            products=catalog.products(),
+            references=catalog.reference_photos(),
+            photos=catalog.photos,
+            cache=cache,
+            progress=progress,
+        )
+
+
+def _open_previous(workspace: Workspace, latest: PublishedRelease | None) -> Previous | None:
+    """Open what was published last; a manifest that was lost or damaged costs the devices a new base."""
+    if latest is None:
+        return None
+    try:
+        data = (workspace.files / latest.sha256).read_bytes()
+        return Previous(Release.from_bytes(data), workspace.files)
+    except (OSError, KeepRelease):
+        return None
+
+
+def _next_version(workspace: Workspace, latest: PublishedRelease | None) -> int:
+    signed = [int(Path(name).stem) for name in signing.target_names(workspace.metadata)]
+    return max([latest.version if latest else 0, *signed]) + 1
+
+
+def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    for sha256, data in files.items():
+        path = folder / sha256
+        # What is there is read again: a file that the disk has spoiled is mended on the way.
+        if not path.exists() or sha256_file(path) != sha256:
+            write_atomically(path, data)
+
+
+def _describe(
+    assembled: Assembled, manifest: bytes, embedded: EmbeddedCatalog, previous: Previous | None
+) -> PublishedRelease:
+    release = assembled.release
+    held = {entry.sha256 for entry in previous.release.files} if previous else set()
+    return PublishedRelease(
+        version=release.version,
+        created=datetime.fromisoformat(release.created),
+        sha256=hashlib.sha256(manifest).hexdigest(),
+        model=release.model,
+        space=release.space,
+        products=len(embedded.content.products),
+        rows=sum(len(rows) for rows in embedded.content.rows.values()),
+        files=len(release.files),
+        size=len(manifest) + sum(entry.size for entry in release.files),
+        new_bytes=len(manifest) + sum(entry.size for entry in release.files if entry.sha256 not in held),
+    )
+
+
+@contextmanager
+def _one_publisher(workspace: Workspace) -> Iterator[None]:
+    path = workspace.repository / ".publishing"
+    try:
+        handle = path.open("a")
+    except OSError as error:
+        raise storage_error(error, path) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StorageUnusable(
+                f"another publish is at work in {workspace.data}: wait until it has ended"
+            ) from error
+        yield
