@@ -1,8 +1,8 @@
 """Publishes a release: catalog and model become files, a manifest, a signature, an offer, in that order.
 
 A kill at any point leaves the devices with what they had. Files come first, named by their hashes;
-the signature makes them a release; the record and the offer come last. Publishing again after a kill makes the
-next version: a number that may have been signed is never used twice.
+the signature makes them a release; the record and the offer come last. Publishing again after a kill makes
+the next version: a number that may have been signed is never used twice.
 """
 
 import fcntl
