@@ -1,5 +1,6 @@
 """`shelfsight-cloud catalog`: bring products and photos in, take them out, look them over."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -7,6 +8,7 @@ import click
 from cloud.catalog import KINDS, Catalog, Kind
 from cloud.commands.options import data_option, json_option, open_workspace, print_json, progress_bar
 from cloud.importers import ImportPlan, ImportReport, PlannedPhoto, import_plan, read_plan
+from cloud.inspection import inspect_catalog
 from edge.products import Product
 
 
@@ -93,6 +95,22 @@ def list_(data: Path, as_json: bool) -> None:
         details = " · ".join(word for word in words if word)
         click.echo(f"{product.sku}  {counts.get(product.sku, 0)} photos  {details}".rstrip())
     click.echo(f"{len(products)} products, {sum(counts.values())} photos")
+
+
+@command.command("check")
+@data_option
+@json_option
+def check(data: Path, as_json: bool) -> None:
+    """Look over products and photos: copies, dark and small photos, products without any."""
+    catalog = open_catalog(data)
+    with progress_bar("Looking at photos") as progress:
+        findings = inspect_catalog(catalog, progress)
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+        return
+    for finding in findings:
+        click.echo(f"{finding.sku}: {' '.join((finding.source, finding.reason)).strip()}")
+    click.echo(f"{len(findings)} things to look at" if findings else "Nothing to mend")
 
 
 def open_catalog(data: Path) -> Catalog:
