@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from edge.errors import BadManifest, FormatTooNew, Incompatible, Rollback, TrialFailed
 from edge.fields import Fields, canonical_json, parse_json
-from edge.model import Decision, Variant
+from edge.model import Variant, read_variant, variant_record
 from edge.recipe import IndexRecipe
 
 RELEASE_FORMAT = 1
@@ -98,7 +98,7 @@ class Release:
             input_size=reader.integer("input_size", least=16, most=4096),
             row_scale=reader.number("row_scale", above=0.0),
             model=reader.text("model"),
-            variants=reader.each("variants", _read_variant),
+            variants=reader.each("variants", read_variant),
             segments=reader.sha256s("segments"),
             merged_sha256=reader.sha256("merged_sha256"),
             recipe=_read_recipe(reader.inner("search")),
@@ -127,7 +127,7 @@ class Release:
             "input_size": self.input_size,
             "row_scale": self.row_scale,
             "model": self.model,
-            "variants": [_variant_record(variant) for variant in self.variants],
+            "variants": [variant_record(variant) for variant in self.variants],
             "segments": list(self.segments),
             "merged_sha256": self.merged_sha256,
             "search": {
@@ -207,29 +207,6 @@ def _check_format(reader: Fields) -> None:
         )
 
 
-def _read_variant(reader: Fields) -> Variant:
-    return Variant(
-        name=reader.text("name"),
-        file=reader.sha256("file"),
-        sha256=reader.sha256("sha256"),
-        size=reader.integer("size", least=1),
-        target=reader.text("target"),
-        precision=reader.text("precision"),
-        decision=_read_decision(reader.inner("decision")),
-        extra=reader.rest(),
-    )
-
-
-def _read_decision(reader: Fields) -> Decision:
-    return Decision(
-        match_confidence=reader.number("match_confidence", least=0.0, most=1.0),
-        unknown_similarity=reader.number("unknown_similarity", least=-1.0, most=1.0),
-        bias=reader.number("bias"),
-        similarity_weight=reader.number("similarity_weight"),
-        margin_weight=reader.number("margin_weight"),
-    )
-
-
 def _read_recipe(reader: Fields) -> IndexRecipe:
     return IndexRecipe(
         trees=reader.integer("trees", least=1, most=10_000),
@@ -303,26 +280,6 @@ def _listed(where: str, files: Mapping[str, FileEntry], sha256: str, role: str) 
 
 
 # Writing ----------------------------------------------------------------------------------------------------
-
-
-def _variant_record(variant: Variant) -> dict[str, object]:
-    decision = variant.decision
-    return {
-        **variant.extra,
-        "name": variant.name,
-        "file": variant.file,
-        "sha256": variant.sha256,
-        "size": variant.size,
-        "target": variant.target,
-        "precision": variant.precision,
-        "decision": {
-            "match_confidence": decision.match_confidence,
-            "unknown_similarity": decision.unknown_similarity,
-            "bias": decision.bias,
-            "similarity_weight": decision.similarity_weight,
-            "margin_weight": decision.margin_weight,
-        },
-    }
 
 
 def _golden_record(golden: Golden) -> dict[str, object]:
