@@ -93,8 +93,12 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class SlotChange:
-    """A slot's state that held long enough to be told; `before` is None when it is the first one told."""
+    """A slot's state that held long enough to be told; `before` is None when it is the first one told.
 
+    `seen` is the sku that was recognized in the slot, or None.
+    """
+
+    planogram: str
     slot: Slot
     before: SlotState | None
     after: SlotState
@@ -103,10 +107,11 @@ class SlotChange:
     def to_record(self) -> dict[str, object]:
         """Return the data of a `slot_changed` event."""
         return {
+            "planogram": self.planogram,
             "slot": self.slot.id,
             "sku": self.slot.sku,
             "before": None if self.before is None else self.before.value,
-            "after": self.after.value,
+            "state": self.after.value,
             "seen": self.seen,
         }
 
@@ -154,6 +159,7 @@ class SlotWatch:
     ) -> None:
         if hold < 1:
             raise BadSetting(f"a hold of {hold} looks cannot be; set it to 1 or more")
+        self._planogram = planogram.name
         self._slots = {slot.id: slot for slot in planogram.slots}
         self._hold = hold
         self._told = {slot: state for slot, state in (told or {}).items() if slot in self._slots}
@@ -180,7 +186,7 @@ class SlotWatch:
         if looks < self._hold or observation.state == before:
             return None
         self._told[slot_id] = observation.state
-        return SlotChange(slot, before, observation.state, observation.sku)
+        return SlotChange(self._planogram, slot, before, observation.state, observation.sku)
 
 
 def _read_slot(fields: Fields) -> Slot:

@@ -3,7 +3,8 @@
 They stand apart from `edge.index`, so that what only reads or signs a release does not load Annoy.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,10 @@ class IndexRecipe:
         search_k: Rows that a search looks at before it ranks them, from 1, counting a row once for every tree
             that offers it. More finds more and takes longer.
         seed: Seed of the random planes, 0 to 2**31 - 1.
+        extra: Fields of a later Shelfsight, kept so that they survive a round trip.
     """
 
     trees: int = 50
     search_k: int = 6000
     seed: int = 7
+    extra: Mapping[str, object] = field(default_factory=dict)

@@ -144,8 +144,13 @@ def test_a_change_says_where_it_comes_from() -> None:
     assert second is not None
     assert first.to_record()["before"] is None
     assert json.loads(json.dumps(second.to_record())) == {
-        "slot": "shelf-1-left", "sku": "tea", "before": "ok", "after": "misplaced", "seen": "milk",
-    }  # fmt: skip
+        "planogram": "drinks",
+        "slot": "shelf-1-left",
+        "sku": "tea",
+        "before": "ok",
+        "state": "misplaced",
+        "seen": "milk",
+    }
     assert watch.told == {TEA.id: SlotState.MISPLACED}
 
 
