@@ -1,0 +1,24 @@
+"""What tests of every package share."""
+
+from pathlib import Path
+
+import pytest
+
+from edge.model import Model, open_model
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture
+def tiny_model() -> Model:
+    """Give a small real TFLite model: 32 pixels, 16 components, variants int8, int8-out and float32.
+
+    `tests/data/make_tiny_model.py` made it; colored packs that it has never seen are told apart.
+    """
+    return open_model(DATA / "tiny-int8")
+
+
+@pytest.fixture
+def broken_models() -> Path:
+    """Give the folder of TFLite files that are no good: nan, zero, input-48, dimension-8, float-input, …"""
+    return DATA / "broken-models"
