@@ -1,0 +1,68 @@
+"""Writes the model card of a trained model: what it was made from, how, and how well it does."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cloud.training.data import Examples
+from cloud.training.recipe import Recipe
+from edge.disk import write_atomically
+
+if TYPE_CHECKING:
+    from cloud.training.finish import Finished
+
+
+def write_card(
+    finished: "Finished", examples: Examples, recipe: Recipe, metrics: Sequence[Mapping[str, Any]], path: Path
+) -> None:
+    """Write the card as Markdown; a person adds the licenses and what else only a person knows.
+
+    Raises:
+        StorageUnusable, NoSpace: `path` cannot be written.
+    """
+    model = finished.model
+    weights = recipe.weights if recipe.weights in ("imagenet", "none") else Path(recipe.weights).name
+    rows = "".join(
+        f"| {done.variant.file} | {done.variant.size:,} | {done.validation_top1} | "
+        f"{done.parity.mean_cosine} | {done.variant.decision.match_confidence} | "
+        f"{done.variant.decision.unknown_similarity} |\n"
+        for done in finished.files
+    )
+    fields = "".join(
+        f"| {name} | {value} |\n" for name, value in recipe.to_record().items() if name != "weights"
+    )
+    text = f"""# {model.name}
+
+An embedder for visual product search: a picture {model.input_size} x {model.input_size} in, {model.dimension}
+    numbers
+out, close to those of other photos of the same product. Embedding space `{model.space}`.
+
+## Data
+
+{len(examples.fit)} photos of {len(examples.skus)} products were trained on; {len(examples.validation)} photos
+that were not chose and calibrated. Photos of the catalog's split `test` were not opened. The license of the
+model follows that of the photos and of the beginning weights: fill it in before you give it away.
+
+## Scores on the validation photos
+
+Nearest neighbor among the photos trained on; cosine to `float32.tflite`.
+
+| file | bytes | right product | mean cosine | match from confidence | unknown under similarity |
+|---|---|---|---|---|---|
+{rows}
+The last of {len(metrics)} epochs had a loss of {metrics[-1]["loss"] if metrics else None}. Test scores:
+`shelfsight-cloud evaluate`.
+
+## Recipe
+
+| field | value |
+|---|---|
+| weights | {weights} |
+{fields}
+## Known weaknesses
+
+It was tuned to the products of one catalog and forgets some of what its beginning weights knew of other
+things; a larger `keep` forgets less. The thresholds were calibrated on this catalog's photos: other cameras
+and other light move them.
+"""
+    write_atomically(path, text.encode())

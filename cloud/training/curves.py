@@ -1,0 +1,37 @@
+"""Draws the metrics of a training as a picture."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edge.disk import write_atomically
+
+
+def draw_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw the loss, and the shares classified and found right, over the epochs, as a PNG of 960 x 400
+    pixels.
+
+    Raises:
+        StorageUnusable, NoSpace: `path` cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.6, 4.0), dpi=100, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    epochs = [line["epoch"] for line in metrics]
+    left.plot(epochs, [line["loss"] for line in metrics], marker=".")
+    left.set(xlabel="epoch", ylabel="loss", title="Loss on the fitted photos")
+    right.plot(epochs, [line["accuracy"] for line in metrics], marker=".", label="fitted photos, softmax")
+    found = [
+        (line["epoch"], line["validation_top1"]) for line in metrics if line["validation_top1"] is not None
+    ]
+    if found:
+        right.plot(*zip(*found, strict=True), marker=".", label="validation photos, nearest neighbor")
+    right.set(xlabel="epoch", ylabel="share right", title="Products told right", ylim=(0, 1))
+    right.legend(loc="lower right")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_atomically(path, buffer.getvalue())

@@ -1,0 +1,235 @@
+"""Turns a trained network into a model folder: interpolated, converted, compared, calibrated, described."""
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud.training.calibrate import Calibration, LabeledVectors, calibrate
+from cloud.training.card import write_card
+from cloud.training.data import Examples, LabeledPhoto, Progress, load_pictures
+from cloud.training.loop import Trained
+from cloud.training.neighbors import top1
+from cloud.training.network import interpolate, save_network
+from cloud.training.recipe import Recipe
+from cloud.training.run import RunFolder
+from converter.network_file import NetworkNote, read_note
+from converter.parity import Parity, check_parity, compare
+from converter.quantize import PRECISIONS, convert
+from edge.disk import storage_error, sync_folder, write_atomically
+from edge.embedder import Embedder
+from edge.model import Model, Variant, write_model
+
+Pictures = NDArray[np.uint8]
+Vectors = NDArray[np.float32]
+# The exact file first, because the others are measured against it; model.json has the one for the CPU first.
+_FILES = (("float32", "float32.tflite"), ("cpu", "int8.tflite"), ("gpu", "float16.tflite"))
+_FEW = 3  # references a product in a small catalog
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedFile:
+    """One file of a finished model, measured on validation photos (on fitted ones where there are none)."""
+
+    variant: Variant
+    parity: Parity
+    calibration: Calibration
+    validation_top1: float | None
+
+    def to_record(self) -> dict[str, object]:
+        """Return the measurements as plain values."""
+        calibration = {key: value for key, value in asdict(self.calibration).items() if key != "decision"}
+        return {
+            "file": self.variant.file,
+            "size": self.variant.size,
+            "validation_top1": self.validation_top1,
+            "parity": asdict(self.parity),
+            "calibration": calibration,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A finished model and what was measured of each of its files."""
+
+    model: Model
+    files: tuple[FinishedFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Photos:
+    """All pictures that finishing looks at, uint8 (n, S, S, 3), their product numbers and parts."""
+
+    pictures: Pictures
+    labels: NDArray[np.int32]
+    fit: slice
+    validation: slice
+    packshots: slice
+
+    def part(self, vectors: Vectors, which: slice) -> LabeledVectors:
+        return LabeledVectors(vectors[which], self.labels[which])
+
+
+def finish(
+    trained: Trained,
+    examples: Examples,
+    packshots: Sequence[LabeledPhoto],
+    *,
+    recipe: Recipe,
+    run: RunFolder,
+    name: str,
+    progress: Progress,
+) -> Finished:
+    """Write `network.keras` and the model folder of a run; a model folder that is there is replaced.
+
+    Args:
+        trained: the network after its last epoch.
+        examples: the photos it was fitted to and validated on.
+        packshots: catalog pictures of the same products, fitted to or not, which the decision is calibrated
+            with.
+        recipe: `keep` and `calibration_photos` are used here.
+        run: the run's folder.
+        name: the model's name.
+        progress: told of each step.
+
+    Raises:
+        BadNetwork: the network cannot be converted, or a file strays too far from it.
+        RuntimeMissing: no TFLite runtime is installed to check the files with.
+        SkipPhoto: a photo of the catalog that cannot be decoded.
+        StorageUnusable, NoSpace: the folder cannot be written.
+    """
+    network = trained.network
+    mixed = interpolate(trained.begun, network.classifier.get_weights(), recipe.keep)
+    network.classifier.set_weights(mixed)
+    save_network(network, recipe, run.folder)
+    note = read_note(run.folder / "network.keras")
+    photos = _load(examples, packshots, recipe, run, progress)
+    draft = run.folder / ".model.tmp"
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        draft.mkdir()
+    except OSError as error:
+        raise storage_error(error, draft) from error
+
+    chosen = _balanced(photos.labels[photos.fit], recipe.calibration_photos)
+    typical = list(photos.pictures[chosen])
+    files: list[FinishedFile] = []
+    exact: Vectors | None = None
+    for number, (target, file) in enumerate(_FILES):
+        progress("converting and measuring", number, len(_FILES), file)
+        write_atomically(draft / file, convert(run.folder / "network.keras", typical, target))
+        vectors = _embed(draft / file, photos.pictures, note, progress)
+        exact = vectors if exact is None else exact
+        files.append(_measure(draft / file, target, photos, vectors, exact))
+    files.sort(key=lambda done: done.variant.target)  # cpu, float32, gpu
+    model = Model(
+        name=name,
+        space=note.space,
+        dimension=note.dimension,
+        input_size=note.input_size,
+        row_scale=_row_scale(vectors),
+        variants=tuple(done.variant for done in files),
+        folder=run.model,
+        extra={"backbone": note.backbone, "recipe": _shown(recipe)},
+    )
+    finished = Finished(model, tuple(files))
+    write_model(model, draft)
+    write_card(finished, examples, recipe, trained.metrics, draft / "README.md")
+    _replace(draft, run.model)
+    return finished
+
+
+def _load(
+    examples: Examples, packshots: Sequence[LabeledPhoto], recipe: Recipe, run: RunFolder, progress: Progress
+) -> _Photos:
+    known = frozenset(examples.skus)
+    of_known = [photo for photo in packshots if photo.sku in known]
+    photos = (*examples.fit, *examples.validation, *of_known)
+    first, second = len(examples.fit), len(examples.fit) + len(examples.validation)
+    return _Photos(
+        pictures=load_pictures(photos, recipe.input_size, run.pictures, progress),
+        labels=examples.labels(photos),
+        fit=slice(0, first),
+        validation=slice(first, second),
+        packshots=slice(second, len(photos)),
+    )
+
+
+def _embed(path: Path, pictures: Pictures, note: NetworkNote, progress: Progress) -> Vectors:
+    embedder = Embedder.open(path, dimension=note.dimension, input_size=note.input_size)
+    vectors = np.empty((len(pictures), note.dimension), np.float32)
+    for number, picture in enumerate(pictures):
+        vectors[number] = embedder.embed(picture).vector
+        progress(f"embedding with {path.name}", number + 1, len(pictures), "")
+    return vectors
+
+
+def _measure(path: Path, target: str, photos: _Photos, vectors: Vectors, exact: Vectors) -> FinishedFile:
+    """Compare, check and calibrate one file; on fitted photos only where there are no others to compare."""
+    unseen = photos.validation if photos.validation.stop > photos.validation.start else photos.fit
+    parity = compare(exact[unseen], vectors[unseen])
+    check_parity(parity, path.name)
+    fitted, queries = photos.part(vectors, photos.fit), photos.part(vectors, photos.validation)
+    catalogs = [fitted, _some(fitted), photos.part(vectors, photos.packshots)]
+    calibration = calibrate(queries, catalogs)
+    data = path.read_bytes()
+    variant = Variant(
+        name=path.stem,
+        file=path.name,
+        sha256=hashlib.sha256(data).hexdigest(),
+        size=len(data),
+        target=target,
+        precision=PRECISIONS[target],
+        decision=calibration.decision,
+    )
+    found = (
+        top1(queries.vectors, queries.labels, fitted.vectors, fitted.labels) if len(queries.labels) else None
+    )
+    return FinishedFile(variant, parity, calibration, None if found is None else round(found, 4))
+
+
+def _some(references: LabeledVectors) -> LabeledVectors:
+    """Return the first few references of each product: what a shop has that did not photograph everything."""
+    rank = _rank(references.labels)
+    return LabeledVectors(references.vectors[rank < _FEW], references.labels[rank < _FEW])
+
+
+def _balanced(labels: NDArray[np.int32], count: int) -> NDArray[np.intp]:
+    """Choose `count` of the photos, as many of each product as can be."""
+    return np.argsort(_rank(labels), kind="stable")[:count]
+
+
+def _rank(labels: NDArray[np.int32]) -> NDArray[np.intp]:
+    """Number the photos of each product from 0."""
+    seen: dict[int, int] = {}
+    ranks = []
+    for label in labels.tolist():
+        ranks.append(seen.get(label, 0))
+        seen[label] = ranks[-1] + 1
+    return np.array(ranks, np.intp)
+
+
+def _row_scale(vectors: Vectors) -> float:
+    """Choose one step of the int8 rows, so that components a tenth larger than any seen here still fit."""
+    return round(min(1.0, 1.1 * float(np.abs(vectors).max())) / 127, 8)
+
+
+def _shown(recipe: Recipe) -> dict[str, object]:
+    """Return the recipe without the folder that its weights lay in."""
+    weights = recipe.weights if recipe.weights in ("imagenet", "none") else Path(recipe.weights).name
+    return replace(recipe, weights=weights).to_record()
+
+
+def _replace(draft: Path, final: Path) -> None:
+    """Put a finished folder in the place of an older one; a kill leaves none or a whole one."""
+    try:
+        shutil.rmtree(final, ignore_errors=True)
+        sync_folder(draft)
+        draft.replace(final)
+        sync_folder(final.parent)
+    except OSError as error:
+        raise storage_error(error, final) from error

@@ -1,0 +1,150 @@
+"""The folder of one training: what was asked for, how far it came, and the weights to go on from.
+
+recipe.toml       what was asked for
+config.json       what it ran on: products, photos, versions, devices
+begun.npz         the weights it began with
+checkpoint.npz    weights and optimizer after the last whole epoch
+metrics.jsonl     one line an epoch
+curves.png        the same as a picture
+network.keras     the finished float network, with network.json
+model/            the finished model folder
+pictures/         decoded photos; may be deleted when the training is done
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud.training.recipe import Recipe
+from edge.disk import storage_error, write_atomically
+from edge.errors import StorageUnusable
+
+Weights = list[NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The state after `epoch` whole epochs: all variables of network and optimizer, in their order."""
+
+    epoch: int
+    network: Weights
+    optimizer: Weights
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The folder of one training; every file in it is whole or absent, whenever the training is killed."""
+
+    folder: Path
+
+    @property
+    def pictures(self) -> Path:
+        """Decoded photos."""
+        return self.folder / "pictures"
+
+    @property
+    def model(self) -> Path:
+        """The finished model folder."""
+        return self.folder / "model"
+
+    def begin(self, recipe: Recipe, config: Mapping[str, object]) -> None:
+        """Write down what was asked for, or check that it is what this run was begun with.
+
+        Raises:
+            BadSetting: the run was begun with another recipe.
+            StorageUnusable, NoSpace: the folder cannot be written.
+        """
+        path = self.folder / "recipe.toml"
+        if path.exists():
+            recipe.check_same_training(Recipe.read(path))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(error, self.folder) from error
+        write_atomically(path, recipe.to_toml().encode())
+        write_atomically(self.folder / "config.json", (json.dumps(config, indent=1) + "\n").encode())
+
+    def recipe(self) -> Recipe:
+        """Read the recipe that this run was begun with.
+
+        Raises:
+            BadSetting: there is none, or it is broken.
+        """
+        return Recipe.read(self.folder / "recipe.toml")
+
+    def save_begun(self, weights: Weights) -> None:
+        """Keep the weights that the training begins with."""
+        write_atomically(self.folder / "begun.npz", _pack({"network": weights}, {}))
+
+    def begun(self) -> Weights | None:
+        """Read the weights that the training began with; None before it began."""
+        found = _unpack(self.folder / "begun.npz")
+        return None if found is None else found[0]["network"]
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Keep the state after an epoch; a kill leaves this one or the one before."""
+        packed = _pack(
+            {"network": checkpoint.network, "optimizer": checkpoint.optimizer}, {"epoch": checkpoint.epoch}
+        )
+        write_atomically(self.folder / "checkpoint.npz", packed)
+
+    def checkpoint(self) -> Checkpoint | None:
+        """Read the state after the last whole epoch; None before the first one ended.
+
+        Raises:
+            StorageUnusable: the file is damaged.
+        """
+        found = _unpack(self.folder / "checkpoint.npz")
+        if found is None:
+            return None
+        return Checkpoint(found[1]["epoch"], found[0]["network"], found[0]["optimizer"])
+
+    def save_metrics(self, metrics: Sequence[Mapping[str, object]]) -> None:
+        """Write the metrics of all epochs so far."""
+        lines = "".join(json.dumps(line) + "\n" for line in metrics)
+        write_atomically(self.folder / "metrics.jsonl", lines.encode())
+
+    def metrics(self, epochs: int) -> list[dict[str, Any]]:
+        """Read the metrics of the first `epochs` epochs."""
+        path = self.folder / "metrics.jsonl"
+        if not path.exists():
+            return []
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [line for line in lines if line["epoch"] <= epochs]
+
+
+def _pack(groups: Mapping[str, Weights], numbers: Mapping[str, int]) -> bytes:
+    arrays: dict[str, Any] = {
+        f"{group}.{index:05}": array
+        for group, weights in groups.items()
+        for index, array in enumerate(weights)
+    }
+    arrays |= {name: np.array(number) for name, number in numbers.items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _unpack(path: Path) -> tuple[dict[str, Weights], dict[str, int]] | None:
+    if not path.exists():
+        return None
+    groups: dict[str, Weights] = {}
+    numbers: dict[str, int] = {}
+    try:
+        with np.load(path, allow_pickle=False) as packed:
+            for name in sorted(packed.files):
+                group, dot, _ = name.partition(".")
+                if dot:
+                    groups.setdefault(group, []).append(packed[name])
+                else:
+                    numbers[name] = int(packed[name])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise StorageUnusable(f"{path} is damaged ({error}): delete it, and train again") from error
+    return groups, numbers
