@@ -4,13 +4,14 @@ Each room declares its own tables on `Base` and is the only one that queries the
 """
 
 import importlib
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
@@ -36,8 +37,9 @@ def open_database(data: Path, url: str | None = None) -> sessionmaker[Session]:
             importlib.import_module(room)
     where = url or f"sqlite:///{data / DATABASE_NAME}"
     try:
-        engine = create_engine(where)
-        if engine.dialect.name == "sqlite":
+        is_sqlite = make_url(where).get_backend_name() == "sqlite"
+        engine = create_engine(where, connect_args={"factory": _SelfClosing} if is_sqlite else {})
+        if is_sqlite:
             event.listen(engine, "connect", _harden_sqlite)
         create_all(engine)
     except (SQLAlchemyError, ImportError) as error:
@@ -68,6 +70,13 @@ def transaction(sessions: sessionmaker[Session]) -> Iterator[Session]:
             f"the database refused ({_first_line(error)}): check free disk space and that no other program "
             "holds it, then run the command again"
         ) from error
+
+
+class _SelfClosing(sqlite3.Connection):
+    """Close with its last user: Python 3.13 warns of connections that are left to the collector."""
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def _harden_sqlite(connection: Any, _record: object) -> None:

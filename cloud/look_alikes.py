@@ -4,9 +4,9 @@ By a difference hash (N. Krawetz, "Kind of Like That", 2013), here of 128 bits: 
 gray picture is brighter than its right and than its lower neighbor. The packs of two flavors often differ in
 color alone, so where hashes agree, small color pictures are compared.
 
-Measured on the Grocery Store Dataset: JPEG quality 40, half the size, and 10 to 20 % more light change at most 4
-bits. Among its 5,502 photos 12 pairs are within 6 bits, 5 of them packs of different flavors; the color limit
-leaves 3, each two shots of one thing a moment apart.
+Measured on the Grocery Store Dataset: JPEG quality 40, half the size, and 10 to 20 % more light change at
+most 4 bits. Among its 5,502 photos 12 pairs are within 6 bits, 5 of them packs of other flavors; the color
+limit leaves 3, each two shots of one thing a moment apart.
 """
 
 from collections.abc import Mapping
