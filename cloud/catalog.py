@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, get_args
 
-from sqlalchemy import ForeignKey, delete, func, select, update
+from sqlalchemy import ForeignKey, delete, func, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
 from cloud.database import Base, transaction
@@ -64,6 +64,23 @@ class ReferencePhoto:
     source: str
 
 
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """A product with the number of its photos and the SHA-256 of the one to show it by, if there is any."""
+
+    product: Product
+    photos: int
+    cover: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogPage:
+    """Some of the products that were looked for, and how many there are in all."""
+
+    entries: tuple[CatalogEntry, ...]
+    total: int
+
+
 class Catalog:
     """The products of a shop and their photos, in a database and a folder."""
 
@@ -109,7 +126,29 @@ class Catalog:
             rows = session.scalars(
                 select(ProductRow).where(ProductRow.removed_at.is_(None)).order_by(ProductRow.sku)
             )
-            return [Product(row.sku, row.title, row.category, row.gtin, row.price) for row in rows]
+            return [_product(row) for row in rows]
+
+    def page(self, search: str = "", *, offset: int = 0, limit: int = 24) -> CatalogPage:
+        """Return products `offset` to `offset + limit`, sorted by SKU, as people look through them.
+
+        `search` is looked for in SKU, title, category and GTIN, in any case. A product is shown by its first
+        packshot, else by its first in-store photo; a test photo is never shown.
+        """
+        looked_at = (ProductRow.sku, ProductRow.title, ProductRow.category, ProductRow.gtin)
+        wanted = ProductRow.removed_at.is_(None) & or_(
+            *(column.icontains(search, autoescape=True) for column in looked_at)
+        )
+        own = PhotoRow.sku == ProductRow.sku
+        photos = select(func.count()).where(own).correlate(ProductRow).scalar_subquery()
+        shown = select(PhotoRow.sha256).where(own, PhotoRow.split != "test").correlate(ProductRow)
+        in_order = shown.order_by(PhotoRow.kind != "packshot", PhotoRow.source, PhotoRow.sha256)
+        cover = in_order.limit(1).scalar_subquery()
+        query = select(ProductRow, photos, cover).where(wanted).order_by(ProductRow.sku)
+        with transaction(self._sessions) as session:
+            total = session.scalar(select(func.count()).select_from(ProductRow).where(wanted)) or 0
+            rows = session.execute(query.offset(offset).limit(limit)).all()
+            entries = tuple(CatalogEntry(_product(row), count, sha256) for row, count, sha256 in rows)
+            return CatalogPage(entries, total)
 
     def add_photo(self, sku: str, photo: bytes, kind: Kind, split: Split, source: str) -> bool:
         """Keep a photo of a product; return whether the product did not have these bytes yet.
@@ -198,6 +237,10 @@ def _put(session: Session, product: Product) -> bool:
     for name, value in changed.items():
         setattr(row, name, value)
     return bool(changed)
+
+
+def _product(row: ProductRow) -> Product:
+    return Product(row.sku, row.title, row.category, row.gtin, row.price)
 
 
 def _reference(row: PhotoRow) -> ReferencePhoto:

@@ -1,5 +1,6 @@
 """Products and their photos, and what may be searched in."""
 
+import hashlib
 import io
 from pathlib import Path
 
@@ -127,3 +128,35 @@ def test_a_photo_that_cannot_be_decoded_leaves_nothing_behind(catalog: Catalog) 
         catalog.add_photo("a", draw(1, side=1), "in-store", "train", "1.jpg")
     assert catalog.photo_counts() == {}
     assert not any(path.is_file() for path in catalog.photos.folder.rglob("*"))
+
+
+def test_a_page_shows_each_product_by_its_first_packshot(catalog: Catalog) -> None:
+    catalog.put_products([Product("a"), Product("b"), Product("c")])
+    catalog.add_photo("a", draw(1), "in-store", "train", "1.jpg")
+    catalog.add_photo("a", draw(2), "packshot", "reference", "2.jpg")
+    catalog.add_photo("b", draw(3), "in-store", "test", "0.jpg")
+    catalog.add_photo("b", draw(4), "in-store", "train", "1.jpg")
+    shown = {entry.product.sku: (entry.photos, entry.cover) for entry in catalog.page().entries}
+    packshot = hashlib.sha256(draw(2)).hexdigest()
+    assert shown == {"a": (2, packshot), "b": (2, hashlib.sha256(draw(4)).hexdigest()), "c": (0, None)}
+
+
+def test_pages_follow_each_other_and_say_how_many_there_are(catalog: Catalog) -> None:
+    catalog.put_products(Product(f"p{number}") for number in range(5))
+    page = catalog.page(offset=3, limit=1)
+    assert [entry.product.sku for entry in page.entries] == ["p3"]
+    assert page.total == 5
+    assert catalog.page(offset=9).entries == ()
+
+
+@pytest.mark.parametrize("search", ["MILK", "fresh", "dairy", "400638", "100%"])
+def test_products_are_found_by_sku_title_category_and_gtin(catalog: Catalog, search: str) -> None:
+    catalog.put_products(
+        [
+            Product("milk-1", "100% Fresh", "Dairy", "4006381333931"),
+            Product("apple", "Red 100 g"),
+            Product("x"),
+        ]
+    )
+    catalog.remove("x")
+    assert [entry.product.sku for entry in catalog.page(search).entries] == ["milk-1"]
