@@ -131,6 +131,7 @@ class Release:
             "segments": list(self.segments),
             "merged_sha256": self.merged_sha256,
             "search": {
+                **self.recipe.extra,
                 "trees": self.recipe.trees,
                 "search_k": self.recipe.search_k,
                 "seed": self.recipe.seed,
@@ -177,21 +178,31 @@ def check_offer(
         TrialFailed: It was tried here before and failed.
         Incompatible: It was made for other classes of devices.
     """
-    least = max(floor, current or 0)
-    if release.version < least:
-        raise Rollback(
-            f"release {release.version} is older than release {least}, which this device has accepted; "
-            "to go back, publish the older content under a new version."
-        )
-    if release.version in set_aside:
-        raise TrialFailed(
-            f"release {release.version} failed on this device before and is set aside; "
-            "publish a corrected release under a new version."
-        )
+    check_version(release.version, current=current, floor=floor, set_aside=set_aside)
     if device_class is not None and release.device_classes and device_class not in release.device_classes:
         raise Incompatible(
             f"release {release.version} is for {', '.join(release.device_classes)}, "
             f"and this device is of class {device_class!r}; offer it a release for its class."
+        )
+
+
+def check_version(version: int, *, current: int | None, floor: int, set_aside: frozenset[int]) -> None:
+    """Refuse by its number alone a release that this device must not install, before anything is fetched.
+
+    Raises:
+        Rollback: It is older than what this device has accepted.
+        TrialFailed: It was tried here before and failed.
+    """
+    least = max(floor, current or 0)
+    if version < least:
+        raise Rollback(
+            f"release {version} is older than release {least}, which this device has accepted; "
+            "to go back, publish the older content under a new version."
+        )
+    if version in set_aside:
+        raise TrialFailed(
+            f"release {version} failed on this device before and is set aside; "
+            "publish a corrected release under a new version."
         )
 
 
@@ -212,6 +223,7 @@ def _read_recipe(reader: Fields) -> IndexRecipe:
         trees=reader.integer("trees", least=1, most=10_000),
         search_k=reader.integer("search_k", least=1, most=2**31 - 1),
         seed=reader.integer("seed", most=2**31 - 1),
+        extra=reader.rest(),
     )
 
 

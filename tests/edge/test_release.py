@@ -93,7 +93,9 @@ def releases(draw: st.DrawFn) -> Release:
         variants=variants,
         segments=tuple(entry.sha256 for entry in entries if entry.role == "segment"),
         merged_sha256=draw(st.integers(0, 16**64 - 1).map(sha)),
-        recipe=IndexRecipe(draw(st.integers(1, 100)), draw(st.integers(1, 9999)), draw(st.integers(0, 99))),
+        recipe=draw(
+            st.builds(IndexRecipe, st.integers(1, 100), st.integers(1, 9999), st.integers(0, 99), EXTRAS)
+        ),
         golden=golden,
         files=entries,
         device_classes=tuple(draw(st.lists(TEXTS, max_size=3))),
@@ -126,6 +128,8 @@ def test_no_spoiled_field_crashes_the_reader(data: st.DataObject) -> None:
         if not isinstance(spot[key], dict | list) or not spot[key] or data.draw(st.booleans()):
             break
         spot = spot[key]
+    if isinstance(spot, dict) and data.draw(st.booleans()):
+        key = "a field of tomorrow"
     spot[key] = data.draw(
         st.none()
         | st.booleans()

@@ -1,0 +1,377 @@
+"""The releases on this disk: which is in use, which came before, which is on trial, and which never again.
+
+    releases/<version>/   release.json, files named by their sha256, index.ann, index.json; whole or absent
+    incoming/<version>/   a release on its way here; what is in it is kept over restarts
+    current tried confirmed floor set_aside     one value each, see `edge.ledger`
+
+A kill at any byte leaves a release in use that is whole and was confirmed. Things are made ready under
+`incoming/`, brought to the disk, and then named by one rename; the rest is put in order by `recover`.
+"""
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edge.disk import storage_error, sync_folder, write_atomically
+from edge.errors import (
+    FixSetup,
+    Incompatible,
+    NoRelease,
+    NoSpace,
+    ShelfsightError,
+    StepBack,
+    TrialFailed,
+    TryLater,
+)
+from edge.ledger import Ledger, is_marked_confirmed, mark_confirmed
+from edge.matcher import prepare_release_folder
+from edge.release import FileEntry, Release
+from edge.release_files import (
+    MANIFEST,
+    check_files,
+    delete,
+    file_lock,
+    is_entry,
+    is_whole,
+    link,
+    part_path,
+    read_manifest,
+    rename,
+    sync_file,
+)
+
+KEPT = 2
+"""How many good releases stay on the disk: the one in use and the one to step back to."""
+
+_VERSION = re.compile(r"[1-9][0-9]{0,15}")
+_DISCARDED = ".discarded-"
+
+
+class Installation:
+    """Keep the releases of one device in its data folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._ledger = Ledger(folder)
+        self._releases = folder / "releases"
+        self._incoming = folder / "incoming"
+        self._lock_owner: int | None = None
+
+    # What is here ----------------------------------------------------------------------------------------
+
+    def current_version(self) -> int | None:
+        """Return the version in use: whole, confirmed, not set aside. None if there is none.
+
+        If the file that names it is lost, the newest good release is in use.
+        """
+        good = self._good()
+        named = self._ledger.current()
+        if named in good:
+            return named
+        return max(good, default=None)
+
+    def current(self) -> Path:
+        """Return the folder of the release in use.
+
+        Raises:
+            NoRelease: None is installed.
+        """
+        version = self.current_version()
+        if version is None:
+            raise NoRelease(f"no release is installed in {self.folder}: run `shelfsight sync`.")
+        return self._release(version)
+
+    def floor(self) -> int:
+        """Return the highest version ever confirmed here, 0 for none; it survives the loss of its file."""
+        return max(self._ledger.floor(), *self._ledger.confirmed(), *self.confirmed(), 0)
+
+    def set_aside(self) -> frozenset[int]:
+        """Return the versions that failed here and are not to be fetched again."""
+        return frozenset(self._ledger.set_aside())
+
+    def set_aside_reason(self, version: int) -> str | None:
+        """Return why a version was set aside, None if it was not."""
+        return self._ledger.set_aside().get(version)
+
+    def confirmed(self) -> tuple[int, ...]:
+        """Return the versions on this disk that passed their trial, oldest first."""
+        listed = self._ledger.confirmed()
+        return tuple(
+            version
+            for version in self._versions(self._releases)
+            if version in listed or is_marked_confirmed(self._release(version))
+        )
+
+    # A release arrives -----------------------------------------------------------------------------------
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only one who updates this device while the block lasts; may be nested in one thread.
+
+        Raises:
+            TryLater: Another process or thread is at it.
+            StorageUnusable: The folder cannot be written.
+        """
+        if self._lock_owner == threading.get_ident():
+            yield
+            return
+        with file_lock(self._made(self.folder) / "updating.lock", wait=False) as got:
+            if not got:
+                raise TryLater(f"another process is updating {self.folder}: try again when it is done.")
+            self._lock_owner = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._lock_owner = None
+
+    def staging(self, version: int) -> Path:
+        """Return the folder in which a release is made ready, created if need be.
+
+        Raises:
+            NoSpace, StorageUnusable: It cannot be created.
+        """
+        return self._made(self._incoming / str(version))
+
+    def link_known(self, release: Release) -> tuple[FileEntry, ...]:
+        """Put the files that this disk already holds into the staging folder, and return those it does not.
+
+        Held files become hard links to those of other releases, so they take no space; each is hashed first.
+        What other, unfinished releases brought is taken over, their `.part` files too, and they are thrown
+        away.
+
+        Raises:
+            NoSpace, StorageUnusable: The disk fails.
+        """
+        staging = self.staging(release.version)
+        missing = tuple(entry for entry in release.files if not self._found(entry, staging))
+        for version in self._versions(self._incoming, whole=False):
+            if version != release.version:
+                self._discard(self._incoming / str(version))
+        return missing
+
+    def install(self, release: Release, release_bytes: bytes) -> Path:
+        """Make the staged release one of this disk's releases; it is not yet in use. Return its folder.
+
+        Every file is hashed, the index is built, everything is brought to the disk, then renamed.
+
+        Raises:
+            HashMismatch: A file is missing or not what was signed; it is deleted, the others are kept.
+            TrialFailed: The segments do not fit together as signed; it is set aside, and not to be fetched
+                again.
+            NoSpace, StorageUnusable: The disk fails; nothing is installed.
+        """
+        final = self._release(release.version)
+        if release.version in self._good():
+            return final
+        staging = self.staging(release.version)
+        check_files(release, staging)
+        wanted = {entry.sha256 for entry in release.files}
+        for path in staging.iterdir():
+            if path.name not in wanted:
+                delete(path)
+        write_atomically(staging / MANIFEST, release_bytes)
+        self._prepare(release.version, staging)
+        for path in staging.iterdir():
+            sync_file(path)
+        sync_folder(staging)
+        self._made(self._releases)
+        if final.exists():
+            self._discard(final)
+        rename(staging, final)
+        return final
+
+    def try_out(self, version: int, trial: Callable[[Path], None]) -> None:
+        """Put an installed release on trial; if `trial` is content with its folder, it comes into use.
+
+        If the process dies in the trial, `recover` sets the release aside at the next start.
+
+        Raises:
+            TrialFailed: The trial refused it; it is set aside, deleted, and not to be fetched again.
+            FixSetup, NoSpace, TryLater: The device, not the release, is at fault; the release waits for the
+                next try.
+        """
+        self._ledger.set_tried(version)
+        try:
+            trial(self._release(version))
+        except (FixSetup, NoSpace, TryLater, KeyboardInterrupt):
+            self._ledger.set_tried(None)
+            raise
+        except ShelfsightError as error:
+            self._reject(version, str(error))
+            raise TrialFailed(
+                f"release {version} failed its trial and is set aside ({str(error).rstrip('.')}); "
+                "the release before it stays in use."
+            ) from error
+        self._confirm(version)
+
+    # When something went wrong ---------------------------------------------------------------------------
+
+    def recover(self) -> int | None:
+        """Put the disk in order after a kill; call it when a device starts.
+
+        A release whose trial began and did not end is set aside; one that was confirmed but not yet brought
+        into use is; leftovers are removed. Returns the version set aside, if one was. Does nothing while
+        another process is updating.
+
+        Raises:
+            NoSpace, StorageUnusable: The disk fails.
+        """
+        if not self.folder.is_dir():
+            return None
+        try:
+            with self.lock():
+                return self._recover()
+        except TryLater:
+            return None
+
+    def step_back(self, reason: str) -> int | None:
+        """Leave the release in use, which does not work, for the last good one; return its version, if any.
+
+        If the files of the failing release are still the signed ones, it is set aside for `reason`. If the
+        disk spoiled them it is only taken out of use, and the next update fetches what was spoiled.
+
+        Raises:
+            NoSpace, StorageUnusable: The disk fails.
+        """
+        with self._changing():
+            failed = self.current_version()
+            if failed is None:
+                return None
+            if is_whole(self._release(failed)):
+                self._ledger.add_set_aside(failed, reason)
+            else:
+                self._take_out(failed)
+            before = self.current_version()
+            self._ledger.set_current(before)
+            return before
+
+    # Inside ----------------------------------------------------------------------------------------------
+
+    def _prepare(self, version: int, staging: Path) -> None:
+        try:
+            prepare_release_folder(staging)
+        except (StepBack, Incompatible) as error:
+            # The bytes are the signed ones, so fetching them again would change nothing.
+            self._reject(version, str(error))
+            raise TrialFailed(
+                f"release {version} cannot be made ready and is set aside ({str(error).rstrip('.')}); "
+                "the release before it stays in use."
+            ) from error
+
+    def _release(self, version: int) -> Path:
+        return self._releases / str(version)
+
+    def _good(self) -> frozenset[int]:
+        return frozenset(self.confirmed()) - self.set_aside()
+
+    def _confirm(self, version: int) -> None:
+        with self._changing():
+            # The mark decides: once it is on the disk, a kill between these lines is mended by `recover`.
+            mark_confirmed(self._release(version))
+            self._ledger.raise_floor(version)
+            self._ledger.set_confirmed(frozenset(self.confirmed()))
+            self._ledger.set_current(version)
+            self._ledger.set_tried(None)
+            self._collect_garbage()
+
+    def _reject(self, version: int, reason: str) -> None:
+        with self._changing():
+            self._ledger.add_set_aside(version, reason)
+            self._ledger.set_tried(None)
+            self._discard(self._release(version))
+            self._discard(self._incoming / str(version))
+
+    def _recover(self) -> int | None:
+        tried = self._ledger.tried()
+        rejected = None
+        if tried is not None and tried in self.confirmed():
+            self._confirm(tried)
+        elif tried is not None:
+            self._reject(tried, "the device stopped in the middle of its trial")
+            rejected = tried
+        elif (self.folder / "tried").exists():
+            self._ledger.set_tried(None)
+        with self._changing():
+            self._collect_garbage()
+        return rejected
+
+    def _collect_garbage(self) -> None:
+        """Remove what no step from here could need."""
+        current = self.current_version()
+        older = sorted(version for version in self._good() if version != current)
+        kept = {current, *older[-(KEPT - 1) :]}
+        lowest = self._rollback_floor(current)
+        for version in self._versions(self._releases, whole=False):
+            waiting = version >= self.floor() and version not in self.set_aside()
+            if (version not in kept or version < lowest) and version != current and not waiting:
+                self._discard(self._release(version))
+        for version in self._versions(self._incoming, whole=False):
+            if version < self.floor() or version in self.set_aside():
+                self._discard(self._incoming / str(version))
+        for folder in (self.folder, self._incoming):
+            for path in folder.glob(".*"):
+                if path.name.startswith(_DISCARDED) or path.suffix == ".tmp":
+                    delete(path)
+
+    def _rollback_floor(self, version: int | None) -> int:
+        release = read_manifest(self._release(version)) if version is not None else None
+        return release.rollback_floor if release is not None else 0
+
+    def _versions(self, folder: Path, *, whole: bool = True) -> list[int]:
+        """Return the versions with a folder in `folder`, `whole` ones have a manifest; oldest first."""
+        try:
+            names = [path.name for path in folder.iterdir() if path.is_dir()]
+        except OSError:
+            return []
+        versions = [int(name) for name in names if _VERSION.fullmatch(name)]
+        return sorted(v for v in versions if not whole or (folder / str(v) / MANIFEST).is_file())
+
+    def _found(self, entry: FileEntry, staging: Path) -> bool:
+        wanted = staging / entry.sha256
+        if is_entry(wanted, entry):
+            return True
+        delete(wanted)
+        folders = [self._release(version) for version in reversed(self._versions(self._releases))]
+        others = [self._incoming / str(version) for version in self._versions(self._incoming, whole=False)]
+        for folder in (*folders, *others):
+            held = folder / entry.sha256
+            if folder != staging and is_entry(held, entry):
+                link(held, wanted)
+                return True
+        part = part_path(staging, entry)
+        for folder in others:
+            if not part.exists() and part_path(folder, entry).is_file():
+                link(part_path(folder, entry), part)
+        return False
+
+    def _take_out(self, version: int) -> None:
+        """Make a spoiled release one that is still to come, so that its good files need not be fetched."""
+        self._ledger.set_confirmed(self._ledger.confirmed() - {version})
+        arriving = self._made(self._incoming) / str(version)
+        if arriving.exists():
+            self._discard(arriving)
+        rename(self._release(version), arriving)
+
+    def _discard(self, folder: Path) -> None:
+        """Delete a folder so that a kill never leaves half of it under its name."""
+        if not folder.exists():
+            return
+        aside = self._made(self._incoming) / f"{_DISCARDED}{folder.parent.name}-{folder.name}"
+        delete(aside)
+        rename(folder, aside)
+        delete(aside)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Hold, for moments only, the right to change the state files and to move releases."""
+        with file_lock(self._made(self.folder) / "state.lock", wait=True):
+            yield
+
+    def _made(self, folder: Path) -> Path:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(error, folder) from error
+        return folder

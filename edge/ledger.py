@@ -1,0 +1,103 @@
+"""The small files that say which release is in use, on trial, good, or set aside.
+
+Each holds one JSON value and is replaced as a whole, so a kill leaves the old value or the new one. A file
+that a failing disk has spoiled reads as if it were not there; what can be known without it is for
+`edge.installation` to say, which also finds the marks inside the releases themselves.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from edge.disk import storage_error, sync_folder, write_atomically
+
+CONFIRMED = "confirmed"
+"""Name of the list of good versions, and of the mark inside each good release."""
+
+
+class Ledger:
+    """Read and write the state files in the device folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def current(self) -> int | None:
+        """Return the version in use."""
+        return _version(_read(self._folder / "current"))
+
+    def set_current(self, version: int | None) -> None:
+        """Use this version from now on, or none."""
+        self._write("current", version)
+
+    def tried(self) -> int | None:
+        """Return the version whose trial began and did not end."""
+        return _version(_read(self._folder / "tried"))
+
+    def set_tried(self, version: int | None) -> None:
+        """Say that a trial begins, or with None that it ended."""
+        self._write("tried", version)
+
+    def confirmed(self) -> frozenset[int]:
+        """Return the versions that passed their trial."""
+        value = _read(self._folder / CONFIRMED)
+        versions = (_version(item) for item in value) if isinstance(value, list) else ()
+        return frozenset(version for version in versions if version is not None)
+
+    def set_confirmed(self, versions: frozenset[int]) -> None:
+        """Say which versions passed their trial."""
+        self._write(CONFIRMED, sorted(versions))
+
+    def floor(self) -> int:
+        """Return the highest version ever confirmed, 0 if none was or the file is lost."""
+        return _version(_read(self._folder / "floor")) or 0
+
+    def raise_floor(self, version: int) -> None:
+        """Lift the floor to this version; it never goes down."""
+        if version > self.floor():
+            self._write("floor", version)
+
+    def set_aside(self) -> dict[int, str]:
+        """Return why each version that must not be used again was set aside."""
+        value = _read(self._folder / "set_aside")
+        if not isinstance(value, dict):
+            return {}
+        return {int(key): str(reason) for key, reason in value.items() if key.isdecimal()}
+
+    def add_set_aside(self, version: int, reason: str) -> None:
+        """Say that this version must not be used again."""
+        reasons: Mapping[int, str] = {**self.set_aside(), version: reason}
+        self._write("set_aside", {str(key): reasons[key] for key in sorted(reasons)})
+
+    def _write(self, name: str, value: object) -> None:
+        path = self._folder / name
+        if value is not None:
+            write_atomically(path, json.dumps(value).encode() + b"\n")
+            return
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(error, path) from error
+        sync_folder(self._folder)
+
+
+def mark_confirmed(release_folder: Path) -> None:
+    """Leave the mark in a release's own folder that it passed its trial; it outlives the loss of the list."""
+    write_atomically(release_folder / CONFIRMED, b"true\n")
+
+
+def is_marked_confirmed(release_folder: Path) -> bool:
+    """Tell whether the release's folder bears the mark."""
+    return _read(release_folder / CONFIRMED) is True
+
+
+def _read(path: Path) -> object:
+    """Return the JSON value in the file, None where there is no such file or no sense in it."""
+    try:
+        value: object = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value
+
+
+def _version(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

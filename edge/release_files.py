@@ -1,0 +1,140 @@
+"""Check, link, move and delete the files of releases, with the disk's failures said in our words."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edge.disk import sha256_file, storage_error, sync_folder
+from edge.errors import BadManifest, FormatTooNew, HashMismatch, StorageUnusable
+from edge.release import FileEntry, Release
+
+MANIFEST = "release.json"
+
+
+def part_path(staging: Path, entry: FileEntry) -> Path:
+    """Return where a file grows while it is downloaded."""
+    return staging / f"{entry.sha256}.part"
+
+
+def is_entry(path: Path, entry: FileEntry) -> bool:
+    """Tell whether the file at `path` is there and is what the entry says; an unreadable one is not."""
+    try:
+        return path.is_file() and path.stat().st_size == entry.size and sha256_file(path) == entry.sha256
+    except (OSError, StorageUnusable):
+        return False
+
+
+def check_files(release: Release, folder: Path) -> None:
+    """Check every file of the release; one that is not what was signed is deleted.
+
+    Raises:
+        HashMismatch: A file is missing, or is not what was signed.
+        StorageUnusable: A wrong file cannot be deleted.
+    """
+    for entry in release.files:
+        path = folder / entry.sha256
+        if not is_entry(path, entry):
+            delete(path)
+            raise HashMismatch(
+                f"file {entry.sha256} of release {release.version} is missing or not what was signed; "
+                "it will be fetched again."
+            )
+
+
+def read_manifest(folder: Path) -> Release | None:
+    """Read the manifest of an installed release, None if it cannot be."""
+    try:
+        return Release.from_bytes((folder / MANIFEST).read_bytes())
+    except (OSError, BadManifest, FormatTooNew):
+        return None
+
+
+def is_whole(folder: Path) -> bool:
+    """Tell whether an installed release's manifest and files are still what was signed."""
+    release = read_manifest(folder)
+    return release is not None and all(is_entry(folder / entry.sha256, entry) for entry in release.files)
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the disk knows no hard links (FAT).
+
+    Raises:
+        NoSpace, StorageUnusable: Neither was possible.
+    """
+    try:
+        try:
+            target.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, target)
+    except OSError as error:
+        raise storage_error(error, target) from error
+
+
+def rename(source: Path, target: Path) -> None:
+    """Move a folder in one step, and bring the step to the disk.
+
+    Raises:
+        NoSpace, StorageUnusable: It was not possible; nothing moved.
+    """
+    try:
+        source.rename(target)
+    except OSError as error:
+        raise storage_error(error, target) from error
+    sync_folder(target.parent)
+    sync_folder(source.parent)
+
+
+def delete(path: Path) -> None:
+    """Delete a file, or a folder with all that is in it; fine if it is not there.
+
+    Raises:
+        StorageUnusable: It was not possible.
+    """
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
+def sync_file(path: Path) -> None:
+    """Bring a file's bytes to the disk.
+
+    Raises:
+        NoSpace, StorageUnusable: The disk fails.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
+@contextmanager
+def file_lock(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold an exclusive lock that the kernel drops when the process dies; give whether it was got.
+
+    Raises:
+        NoSpace, StorageUnusable: The lock file cannot be created.
+    """
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    try:
+        got = True
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            got = False
+        yield got
+    finally:
+        os.close(handle)
