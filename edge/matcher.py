@@ -1,0 +1,312 @@
+"""From a picture to an answer: which product of the catalog this is, if it is one.
+
+    matcher = Matcher.open(Path("releases/7"))
+    answer = matcher.match_photo(Path("apple.jpg").read_bytes())
+
+Think of it as an installed release, opened: its network, its vectors, its thresholds.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from edge.disk import sha256_file, write_atomically
+from edge.embedder import Embedder, Embedding
+from edge.errors import (
+    BadManifest,
+    FormatTooNew,
+    Incompatible,
+    IndexBroken,
+    ModelBroken,
+    SegmentBroken,
+    SkipPhoto,
+    StepBack,
+    StorageUnusable,
+    TrialFailed,
+)
+from edge.fields import Fields, canonical_json, parse_json
+from edge.image import Picture, decode, fit, load_photo, quality_problem
+from edge.index import Hit, SearchIndex, build_annoy
+from edge.model import Decision, Variant, choose_variant
+from edge.products import Product
+from edge.release import Golden, Release
+from edge.segments import SegmentStack
+
+GOLDEN_TOLERANCE = 0.02
+"""How far a similarity may stray from the signed one: runtimes and processors round int8 differently."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A product that it may be: cosine similarity -1..1 of its best reference photo, and confidence 0..1."""
+
+    product: Product
+    similarity: float
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """How long an answer took, in milliseconds; `embed_ms` includes the resize, `total_ms` all of it."""
+
+    decode_ms: float
+    embed_ms: float
+    search_ms: float
+    total_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a release says of one picture.
+
+    Attributes:
+        verdict: `match` (the first candidate is it), `unsure` (one of the candidates, or none) or `unknown`
+            (not in the catalog).
+        candidates: The most similar products, best first.
+        release: Version of the release that answered.
+        reason: Why this verdict: `clear`, `close_runner_up`, `below_confidence`, `low_similarity`,
+            `empty_catalog`, or what is wrong with the picture (`too_dark`, `too_bright`, `nothing_in_view`).
+        timings: How long it took.
+        embedding: What the network saw, for `edge.explain`.
+    """
+
+    verdict: str
+    candidates: tuple[Candidate, ...]
+    release: int
+    reason: str
+    timings: Timings
+    embedding: Embedding | None
+
+    def to_record(self) -> dict[str, object]:
+        """Return the JSON object that `shelfsight match --json` prints, less the photo's name."""
+        return {
+            "verdict": self.verdict,
+            "candidates": [
+                {
+                    "sku": candidate.product.sku,
+                    "title": candidate.product.title,
+                    "similarity": round(candidate.similarity, 4),
+                    "confidence": round(candidate.confidence, 4),
+                }
+                for candidate in self.candidates
+            ],
+            "release": self.release,
+            "reason": self.reason,
+            "timings_ms": {
+                "decode": round(self.timings.decode_ms, 2),
+                "embed": round(self.timings.embed_ms, 2),
+                "search": round(self.timings.search_ms, 2),
+                "total": round(self.timings.total_ms, 2),
+            },
+        }
+
+
+class Matcher:
+    """One installed release, opened to answer. For one thread at a time: the network's memory is one.
+
+    Attributes:
+        release: What was signed.
+        variant: Which of its network files answers, with its thresholds.
+        stack: The vectors and products.
+        embedder: The network.
+        index: The search over the vectors.
+    """
+
+    def __init__(
+        self, release: Release, variant: Variant, stack: SegmentStack, embedder: Embedder, index: SearchIndex
+    ) -> None:
+        self.release = release
+        self.variant = variant
+        self.stack = stack
+        self.embedder = embedder
+        self.index = index
+
+    @classmethod
+    def open(cls, folder: Path, *, variant: str | None = None, threads: int = 1) -> "Matcher":
+        """Open the release in `folder`: release.json, its hash-named files, index.ann and index.json.
+
+        Every file's hash is checked before it is mapped. `variant` names one of the release's network files;
+        without it the first for the CPU answers. `threads` is what one run of the network may use.
+
+        Raises:
+            StepBack: a file is missing or spoiled, or the network does not work: take the release before.
+            Incompatible: its parts do not fit together, or it has no such variant.
+            RuntimeMissing: no TFLite runtime runs here.
+        """
+        release = _read_release(folder)
+        chosen = choose_variant(release.variants, variant, f"release {release.version}", Incompatible)
+        stack = _open_stack(release, folder)
+        index = SearchIndex.open(stack, folder / "index.ann", _read_index_hash(folder), release.recipe)
+        _check_model(folder / chosen.sha256, chosen)
+        embedder = Embedder.open(
+            folder / chosen.sha256,
+            dimension=release.dimension,
+            input_size=release.input_size,
+            threads=threads,
+        )
+        return cls(release, chosen, stack, embedder, index)
+
+    def match_photo(self, photo: bytes, *, top: int = 5) -> Answer:
+        """Decode a photo's bytes and answer it with at most `top` candidates (at least one).
+
+        Raises:
+            SkipPhoto: the photo cannot be decoded.
+            ModelBroken: the network answers with nothing usable.
+        """
+        start = perf_counter()
+        picture = decode(photo, shrink_to=self.release.input_size)
+        return self._answer(picture, top, start, perf_counter())
+
+    def match(self, picture: Picture, *, top: int = 5) -> Answer:
+        """Answer a picture, `uint8` (height, width, 3) RGB of any size, with at most `top` candidates.
+
+        Raises:
+            PhotoUnreadable: not a picture.
+            ModelBroken: the network answers with nothing usable.
+        """
+        start = perf_counter()
+        return self._answer(picture, top, start, start)
+
+    def _answer(self, picture: Picture, top: int, start: float, decoded: float) -> Answer:
+        fitted = fit(picture, self.release.input_size)
+        embedding = self.embedder.embed(fitted)
+        embedded = perf_counter()
+        # A runner-up is needed to judge the best one, even if only one is asked for.
+        hits = self.index.search(embedding.vector, max(top, 2))
+        searched = perf_counter()
+        decision = self.variant.decision
+        confidences = decision.confidences([hit.similarity for hit in hits])
+        verdict, reason = _judge(decision, hits, confidences, fitted)
+        candidates = tuple(
+            Candidate(self.stack.products[hit.sku], hit.similarity, confidence)
+            for hit, confidence in zip(hits[: max(top, 1)], confidences, strict=False)
+        )
+        timings = Timings(
+            decode_ms=(decoded - start) * 1000,
+            embed_ms=(embedded - decoded) * 1000,
+            search_ms=(searched - embedded) * 1000,
+            total_ms=(perf_counter() - start) * 1000,
+        )
+        return Answer(verdict, candidates, self.release.version, reason, timings, embedding)
+
+
+def prepare_release_folder(folder: Path) -> None:
+    """Build what a release does not carry: index.ann from its segments, and index.json with its hash.
+
+    `folder` holds release.json and the hash-named segments. The merged content is recomputed and must give
+    the signed hash.
+
+    Raises:
+        SegmentBroken: a segment is not what was signed, or their merge is not.
+        Incompatible: the segments belong to another model than the release.
+        StepBack: there is no release.json that can be read.
+        NoSpace: the disk is full.
+        StorageUnusable: the folder cannot be written.
+    """
+    release = _read_release(folder)
+    stack = _open_stack(release, folder)
+    merged = stack.merged_sha256()
+    if merged != release.merged_sha256:
+        raise SegmentBroken(
+            f"the segments of release {release.version} merge to {merged}, not to the signed "
+            f"{release.merged_sha256}: publish it again"
+        )
+    sha256 = build_annoy(stack, folder / "index.ann", release.recipe)
+    write_atomically(folder / "index.json", canonical_json({"sha256": sha256}))
+
+
+def check_golden(matcher: Matcher, folder: Path) -> None:
+    """Answer the golden photos of the release in `folder` and compare with the signed answers.
+
+    The verdict and, at a match, the product must be the same, and the similarity within `GOLDEN_TOLERANCE`.
+
+    Raises:
+        TrialFailed: a golden photo is missing or spoiled, or answered in another way.
+        ModelBroken: the network answers with nothing usable.
+    """
+    for golden in matcher.release.golden:
+        where = f"golden photo {golden.photo[:12]} of release {matcher.release.version}"
+        try:
+            answer = matcher.match_photo(_load_golden(folder / golden.photo, golden), top=1)
+        except (SkipPhoto, StorageUnusable) as error:
+            raise TrialFailed(f"{where} cannot be answered ({error})") from error
+        best = answer.candidates[0] if answer.candidates else None
+        similarity = best.similarity if best else 0.0
+        sku = best.product.sku if best and answer.verdict == "match" else None
+        if (answer.verdict, sku) != (golden.verdict, golden.sku if golden.verdict == "match" else None):
+            raise TrialFailed(
+                f"{where} is answered {answer.verdict} ({sku}), not {golden.verdict} ({golden.sku}) as "
+                "signed: this device's runtime computes something else"
+            )
+        if abs(similarity - golden.similarity) > GOLDEN_TOLERANCE:
+            raise TrialFailed(
+                f"{where} has similarity {similarity:.4f}, not {golden.similarity:.4f} as signed: "
+                "this device's runtime computes something else"
+            )
+
+
+def _judge(
+    decision: Decision, hits: list[Hit], confidences: tuple[float, ...], fitted: Picture
+) -> tuple[str, str]:
+    """Return the verdict and its reason."""
+    if not hits:
+        return "unknown", "empty_catalog"
+    problem = quality_problem(fitted)
+    if problem is not None:
+        return "unsure", problem
+    best = hits[0].similarity
+    verdict = decision.verdict(best, confidences[0])
+    if verdict == "match":
+        return verdict, "clear"
+    if verdict == "unknown":
+        return verdict, "low_similarity"
+    # Would it be a match if the others were not there?
+    alone = decision.confidences([best])[0] >= decision.match_confidence
+    return verdict, "close_runner_up" if alone and len(hits) > 1 else "below_confidence"
+
+
+def _read_release(folder: Path) -> Release:
+    path = folder / "release.json"
+    try:
+        return Release.from_bytes(path.read_bytes())
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise StepBack(f"{folder} is no installed release ({path}: {reason}): sync again") from error
+    except (BadManifest, FormatTooNew) as error:
+        raise StepBack(f"the installed {path} cannot be used ({error}): sync again") from error
+
+
+def _open_stack(release: Release, folder: Path) -> SegmentStack:
+    stack = SegmentStack.open([(folder / sha256, sha256) for sha256 in release.segments])
+    found = (stack.space, stack.dimension, stack.scale)
+    if found != (release.space, release.dimension, release.row_scale):
+        raise Incompatible(
+            f"the segments of release {release.version} have space, dimension and scale {found}, not "
+            f"{(release.space, release.dimension, release.row_scale)}: embed the catalog with its model"
+        )
+    return stack
+
+
+def _check_model(path: Path, variant: Variant) -> None:
+    try:
+        found = sha256_file(path)
+    except StorageUnusable as error:
+        raise ModelBroken(f"model file {path} is missing: sync again") from error
+    if found != variant.sha256:
+        raise ModelBroken(f"model file {path} has sha256 {found}, not its own name: sync again")
+
+
+def _read_index_hash(folder: Path) -> str:
+    path = folder / "index.json"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise IndexBroken(f"{path} cannot be read: install the release again") from error
+    return Fields(str(path), parse_json(data, str(path), IndexBroken), IndexBroken).sha256("sha256")
+
+
+def _load_golden(path: Path, golden: Golden) -> bytes:
+    photo = load_photo(path)
+    if sha256_file(path) != golden.photo:
+        raise TrialFailed(f"golden photo {path} is not what its name says: sync again")
+    return photo
