@@ -124,15 +124,20 @@ def observe(
     `bare` is `edge.regions.is_bare` of that crop; `empty` is the embedding, float32 (dimension,) of unit
     length, of the same crop while the place was empty, when somebody has taken such a picture. In order:
 
+    - too dark or too bright to see anything: unknown, whatever the network makes of it;
     - nearer to the picture of the empty place than to any product, and similar enough to it: empty;
     - the slot's product is the best candidate of a match or of an unsure answer: ok, because a camera that
       expects a product needs less proof than one that does not;
     - another product matches: misplaced;
-    - the answer is unknown and the crop is bare: empty;
-    - anything else (a hand, a product that is not in the catalog, darkness): unknown.
+    - the crop is bare, and the answer is unknown or finds nothing in view: empty;
+    - anything else (a hand, a product that is not in the catalog): unknown.
     """
-    best = answer.candidates[0] if answer.candidates else None
+    nothing_in_view = answer.reason == "nothing_in_view"
+    # Where there is nothing to be seen, the nearest product is still the nearest, and says nothing.
+    best = answer.candidates[0] if answer.candidates and not nothing_in_view else None
     similarity = best.similarity if best is not None else 0.0
+    if answer.reason in ("too_dark", "too_bright"):
+        return Observation(SlotState.UNKNOWN, None, similarity)
     to_empty = _similarity_to(empty, answer)
     if to_empty >= EMPTY_SIMILARITY and (best is None or to_empty > similarity):
         return Observation(SlotState.EMPTY, None, to_empty)
@@ -140,7 +145,7 @@ def observe(
         return Observation(SlotState.OK, slot.sku, similarity)
     if best is not None and answer.verdict == "match":
         return Observation(SlotState.MISPLACED, best.product.sku, similarity)
-    if answer.verdict == "unknown" and bare:
+    if bare and (answer.verdict == "unknown" or nothing_in_view):
         return Observation(SlotState.EMPTY, None, similarity)
     return Observation(SlotState.UNKNOWN, None, similarity)
 

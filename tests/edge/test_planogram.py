@@ -21,7 +21,11 @@ EMPTY_PLACE = np.array([0, 0, 1], dtype=np.float32)
 
 
 def answer(
-    verdict: str, *skus: str, similarity: float = 0.8, vector: NDArray[np.float32] | None = None
+    verdict: str,
+    *skus: str,
+    similarity: float = 0.8,
+    vector: NDArray[np.float32] | None = None,
+    reason: str = "clear",
 ) -> Answer:
     """An answer as a matcher gives it, each candidate a little less similar than the one before."""
     candidates = tuple(
@@ -29,7 +33,7 @@ def answer(
         for place, sku in enumerate(skus)
     )
     embedding = None if vector is None else Embedding(vector, np.zeros((1, 1, 3), np.float32))
-    return Answer(verdict, candidates, 1, "", Timings(0, 0, 0, 0), embedding)
+    return Answer(verdict, candidates, 1, reason, Timings(0, 0, 0, 0), embedding)
 
 
 # --- the rule ----------------------------------------------------------------------------------------------
@@ -51,6 +55,10 @@ def answer(
         (answer("unknown", "milk"), False, "unknown"),
         (answer("unknown", "tea"), False, "unknown"),
         (answer("unknown"), False, "unknown"),
+        (answer("unsure", "tea", reason="nothing_in_view"), True, "empty"),
+        (answer("unsure", "tea", reason="nothing_in_view"), False, "unknown"),
+        (answer("unsure", "tea", reason="too_dark"), False, "unknown"),
+        (answer("unsure", "tea", reason="too_bright"), False, "unknown"),
     ],
 )
 def test_a_look_becomes_a_state(seen: Answer, bare: bool, state: str) -> None:
@@ -73,6 +81,11 @@ def test_a_picture_of_the_empty_place_competes_with_the_products(
     assert observe(TEA, seen, bare=False, empty=EMPTY_PLACE).state == state
 
 
+def test_darkness_is_not_the_empty_place() -> None:
+    seen = answer("unsure", "tea", similarity=0.1, vector=EMPTY_PLACE, reason="too_dark")
+    assert observe(TEA, seen, bare=False, empty=EMPTY_PLACE).state is SlotState.UNKNOWN
+
+
 def test_an_answer_without_an_embedding_is_judged_without_the_empty_place() -> None:
     assert observe(TEA, answer("unknown"), bare=False, empty=EMPTY_PLACE).state is SlotState.UNKNOWN
 
@@ -83,11 +96,14 @@ def test_a_misplaced_product_is_named() -> None:
 
 
 answers = st.builds(
-    lambda verdict, skus, similarity, vector: answer(verdict, *skus, similarity=similarity, vector=vector),
+    lambda verdict, skus, similarity, vector, reason: answer(
+        verdict, *skus, similarity=similarity, vector=vector, reason=reason
+    ),
     st.sampled_from(["match", "unsure", "unknown"]),
     st.lists(st.sampled_from(["tea", "milk", "soap"]), max_size=3, unique=True),
     st.floats(-1, 1),
     st.sampled_from([None, EMPTY_PLACE, -EMPTY_PLACE, np.array([0.6, 0, 0.8], dtype=np.float32)]),
+    st.sampled_from(["clear", "low_similarity", "nothing_in_view", "too_dark"]),
 )
 
 
@@ -101,6 +117,7 @@ def test_no_state_is_told_without_its_evidence(
         case SlotState.OK:
             assert best == observation.sku == TEA.sku
             assert seen.verdict != "unknown"
+            assert seen.reason not in ("nothing_in_view", "too_dark")
         case SlotState.MISPLACED:
             assert best == observation.sku != TEA.sku
             assert seen.verdict == "match"
