@@ -49,8 +49,9 @@ def read_table(path: Path) -> ImportPlan:
 def _read_row(record: Record, source: str, builder: PlanBuilder) -> None:
     product = Product.from_record(record)
     kind, split = _choice(record, "kind", KINDS), _choice(record, "split", SPLITS)
+    photos = list(_photo_names(record))
     builder.add_product(product, source)
-    for column, name in _photo_names(record):
+    for column, name in photos:
         if "://" in name:
             builder.refuse(f"{source} {name}", "is an address: download it and give its path")
             continue
