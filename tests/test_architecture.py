@@ -11,8 +11,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def loaded_by(statement: str) -> set[str]:
     """Return the top-level modules that a fresh interpreter holds after `statement`."""
-    script = f"{statement}\nimport sys\nprint('\\n'.join(sorted({{name.split('.')[0] for name in sys.modules}})))"
-    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    script = (
+        f"{statement}\nimport sys\nprint('\\n'.join(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     return set(finished.stdout.split())
 
 
@@ -23,10 +27,13 @@ def test_the_import_contracts_of_the_design_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["edge", "edge.matcher", "edge.installation", "edge.updater", "edge.outbox", "devices.commands.match"]
+    "module",
+    ["edge", "edge.matcher", "edge.installation", "edge.updater", "edge.outbox", "devices.commands.match"],
 )
 def test_a_device_never_loads_the_clouds_libraries(module: str) -> None:
-    assert loaded_by(f"import {module}").isdisjoint({"tensorflow", "keras", "flask", "sqlalchemy", "cv2", "cloud"})
+    assert loaded_by(f"import {module}").isdisjoint(
+        {"tensorflow", "keras", "flask", "sqlalchemy", "cv2", "cloud"}
+    )
 
 
 def test_answering_a_photo_needs_no_update_machinery() -> None:
@@ -51,5 +58,7 @@ def test_every_error_is_grouped_by_what_the_caller_does_next() -> None:
         "SkipPhoto", "SkipRecord", "KeepRelease", "StepBack", "TryLater", "FixSetup",
     }  # fmt: skip
     for leaf in leaves:
-        assert f"{leaf.__name__}  " in (errors.__doc__ or ""), f"{leaf.__name__} is missing from the tree in edge/errors.py"
+        assert f"{leaf.__name__}  " in (errors.__doc__ or ""), (
+            f"{leaf.__name__} is missing from the tree in edge/errors.py"
+        )
     assert errors.HashMismatch.code == "hash_mismatch"
