@@ -14,9 +14,6 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
-from edge.embedder import Embedder
-from edge.matcher import Matcher, prepare_release_folder
-from edge.model import Model, Variant
 from numpy.typing import NDArray
 
 from cloud.catalog import ReferencePhoto
@@ -24,8 +21,11 @@ from cloud.embeddings import EmbeddingCache
 from cloud.golden import answer_golden
 from cloud.photos import PhotoStorage
 from edge.disk import storage_error, write_atomically
+from edge.embedder import Embedder
 from edge.errors import BadModel, NoRelease, SegmentBroken, SkipPhoto
 from edge.image import decode, fit
+from edge.matcher import Matcher, prepare_release_folder
+from edge.model import Model, Variant
 from edge.products import Product
 from edge.recipe import IndexRecipe
 from edge.release import FileEntry, Release

@@ -165,7 +165,7 @@ def _insert_new(session: Session, events: Sequence[KeptEvent]) -> None:
 
 
 def _change_slot(session: Session, event: KeptEvent) -> None:
-    slot, state = event.data.get("slot"), event.data.get("state")
+    slot, state = event.data.get("slot"), event.data.get("after")
     if not isinstance(slot, str) or not isinstance(state, str):
         return
     row = session.get(SlotRow, (event.device, slot))

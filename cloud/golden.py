@@ -9,11 +9,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from edge.matcher import Matcher
-
 from cloud.catalog import ReferencePhoto
 from cloud.photos import PhotoStorage
 from edge.errors import SkipPhoto
+from edge.matcher import Matcher
 from edge.release import Golden, Release
 
 GOLDEN_PHOTOS: Final = 4

@@ -1,0 +1,67 @@
+"""`shelfsight-cloud fleet`: the devices, and the codes with which new ones join."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+from cloud import signing
+from cloud.commands.options import data_option, json_option, open_workspace, print_json
+from cloud.fleet import DEFAULT_TTL, Device, Fleet
+from cloud.times import rfc3339
+
+
+@click.group("fleet", invoke_without_command=True)
+@data_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, data: Path, as_json: bool) -> None:
+    """List the devices with their release and when they were last seen."""
+    if ctx.invoked_subcommand is not None:
+        ctx.obj = data
+        return
+    devices = Fleet(open_workspace(data).sessions()).devices()
+    if as_json:
+        print_json([_record(device) for device in devices])
+        return
+    for device in devices:
+        release = "no release" if device.release is None else f"release {device.release}"
+        kind = f" ({device.device_class})" if device.device_class else ""
+        click.echo(f"{device.id}  {device.name}{kind}  {release}  last seen {rfc3339(device.last_seen)}")
+    if not devices:
+        click.echo("No device is enrolled; `shelfsight-cloud fleet code` prints a code for one.")
+
+
+@command.command("code")
+@click.option(
+    "--ttl",
+    type=click.FloatRange(min=1 / 60),
+    default=DEFAULT_TTL / timedelta(hours=1),
+    show_default=True,
+    metavar="HOURS",
+    help="For how long the code can be used.",
+)
+@data_option
+@json_option
+def code(ttl: float, data: Path, as_json: bool) -> None:
+    """Print a code with which one device can enroll, once."""
+    workspace = open_workspace(data)
+    fingerprint = signing.fingerprint(workspace.metadata)
+    made = Fleet(workspace.sessions()).new_code(fingerprint, timedelta(hours=ttl))
+    if as_json:
+        print_json({"code": made, "ttl_hours": ttl})
+    else:
+        click.echo(made)
+
+
+def _record(device: Device) -> dict[str, object]:
+    return {
+        "id": device.id,
+        "name": device.name,
+        "class": device.device_class,
+        "version": device.software,
+        "release": device.release,
+        "enrolled": rfc3339(device.enrolled),
+        "last_seen": rfc3339(device.last_seen),
+        "status": device.status,
+    }

@@ -1,0 +1,136 @@
+"""What people see at `/`: one page, made by the server, with nothing from outside and no script."""
+
+import re
+from datetime import datetime, timedelta
+from typing import Final
+
+import numpy as np
+from flask import Blueprint, Response, abort, render_template, request, send_file
+from flask.typing import ResponseReturnValue
+
+from cloud.catalog import CatalogPage
+from cloud.events import KeptEvent
+from cloud.people import keep_strangers_out, number_argument
+from cloud.rooms import rooms
+from cloud.times import now
+from edge.disk import storage_error, write_atomically
+from edge.image import Picture, decode, encode_jpeg, fit
+
+PRODUCTS_A_PAGE: Final = 24
+_DEVICES: Final = 50
+_SLOTS: Final = 200
+_EVENTS: Final = 25
+_RELEASES: Final = 10
+_THUMBNAIL: Final = 176  # pixels a side: sharp on a screen with two pixels per point
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_QUIET_AFTER: Final = timedelta(minutes=5)  # five missed heartbeats
+_POLICY: Final = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+_LONGEST_LINE: Final = 140
+_UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60))
+
+blueprint = Blueprint("console", __name__, static_folder="static", static_url_path="/console/static")
+blueprint.before_request(keep_strangers_out)
+
+
+@blueprint.get("/")
+def page() -> ResponseReturnValue:
+    """Show products, releases, devices, shelf states and events."""
+    here = rooms()
+    search, number = (
+        request.args.get("search", "").strip()[:100],
+        max(1, number_argument("page", 1, most=10**6)),
+    )
+    products = here.catalog.page(search, offset=(number - 1) * PRODUCTS_A_PAGE, limit=PRODUCTS_A_PAGE)
+    devices, rollouts = here.fleet.devices(), {each.version: each for each in here.rollouts.newest(_RELEASES)}
+    slots = here.events.slots(_SLOTS)
+    counts = here.fleet.count_by_release()
+    html = render_template(
+        "console.html",
+        now=now(),
+        search=search,
+        products=products,
+        everything=products.total if not search else here.catalog.page(limit=1).total,
+        number=number,
+        pages=_pages(products),
+        releases=here.releases.newest(_RELEASES),
+        latest=here.releases.latest(),
+        rollouts=rollouts,
+        devices=devices[:_DEVICES],
+        device_count=sum(counts.values()),
+        on_release=counts,
+        awake=sum(1 for device in devices if now() - device.last_seen < _QUIET_AFTER),
+        names={device.id: device.name for device in devices},
+        slots=sorted(slots, key=lambda slot: (slot.state == "ok", slot.device, slot.slot)),
+        troubled=sum(1 for slot in slots if slot.state in ("empty", "misplaced")),
+        events=here.events.newest(_EVENTS),
+        quiet_after=_QUIET_AFTER,
+    )
+    return html, {"Content-Security-Policy": _POLICY, "Cache-Control": "no-store"}
+
+
+@blueprint.get("/console/thumbnails/<sha256>.jpg")
+def thumbnail(sha256: str) -> Response:
+    """Send a reference photo, whole, on a small white square."""
+    if not _SHA256.fullmatch(sha256):
+        abort(404, "a photo is named by the 64 hex digits of its SHA-256")
+    here = rooms()
+    path = here.workspace.cache / "thumbnails" / sha256[:2] / f"{sha256}.jpg"
+    if not path.is_file():
+        picture = decode(here.catalog.photos.read(sha256), shrink_to=_THUMBNAIL)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(error, path) from error
+        write_atomically(path, encode_jpeg(fit(_on_square(picture), _THUMBNAIL), quality=85))
+    response = send_file(path.absolute(), mimetype="image/jpeg", conditional=True, etag=sha256)
+    response.headers["Cache-Control"] = "private, max-age=86400, immutable"
+    return response
+
+
+@blueprint.app_template_filter("ago")
+def ago(time: datetime) -> str:
+    """Say how long ago a time was: `just now`, `3 min ago`, `2 d ago`."""
+    seconds = (now() - time).total_seconds()
+    for unit, length in _UNITS:
+        if seconds >= length:
+            return f"{int(seconds // length)} {unit} ago"
+    return "just now"
+
+
+@blueprint.app_template_filter("size")
+def size(count: int) -> str:
+    """Write a number of bytes as people read it: `512 B`, `3.4 MB`."""
+    if count < 1000:
+        return f"{count} B"
+    return f"{count / 1e3:.1f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB"
+
+
+@blueprint.app_template_filter("told")
+def told(event: KeptEvent) -> str:
+    """Say in a line what an event tells, whatever its kind."""
+    data = event.data
+    if event.kind == "slot_changed":
+        return f"{data.get('slot')}: {data.get('before') or 'first look'} → {data.get('after')}"
+    words = [
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in data.items()
+        if isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
+    ]
+    line = " · ".join(words[:4])
+    return line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 1] + "…"
+
+
+def _pages(products: CatalogPage) -> int:
+    return max(1, -(-products.total // PRODUCTS_A_PAGE))
+
+
+def _on_square(picture: Picture) -> Picture:
+    height, width = picture.shape[:2]
+    side = max(height, width)
+    square = np.full((side, side, 3), 255, dtype=np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = picture
+    return square

@@ -1,0 +1,57 @@
+"""What a request may need of the cloud's rooms, opened once per server and shared by its threads."""
+
+from dataclasses import dataclass
+from typing import Final, cast
+
+from flask import Flask, current_app
+
+from cloud.catalog import Catalog
+from cloud.events import Events
+from cloud.fleet import Fleet, WrongCodeBrake
+from cloud.releases import Releases
+from cloud.rollouts import Rollouts
+from cloud.workspace import Workspace
+
+_NAME: Final = "shelfsight"
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """The rooms of one workspace; each call of theirs is a database session of its own."""
+
+    workspace: Workspace
+    catalog: Catalog
+    releases: Releases
+    rollouts: Rollouts
+    fleet: Fleet
+    events: Events
+    brake: WrongCodeBrake
+    people_anywhere: bool
+
+    @classmethod
+    def open(cls, workspace: Workspace, *, people_anywhere: bool = False) -> "Rooms":
+        """Open the database and the rooms in it.
+
+        Raises:
+            StorageUnusable: the database cannot be opened.
+        """
+        sessions = workspace.sessions()
+        return cls(
+            workspace=workspace,
+            catalog=Catalog(sessions, workspace.photo_storage()),
+            releases=Releases(sessions),
+            rollouts=Rollouts(sessions),
+            fleet=Fleet(sessions),
+            events=Events(sessions),
+            brake=WrongCodeBrake(),
+            people_anywhere=people_anywhere,
+        )
+
+    def attach(self, app: Flask) -> None:
+        """Make these the rooms of an app."""
+        app.extensions[_NAME] = self
+
+
+def rooms() -> Rooms:
+    """Return the rooms of the app that handles this request."""
+    return cast(Rooms, current_app.extensions[_NAME])

@@ -1,0 +1,71 @@
+"""What the tests of the cloud share: a signed workspace, a catalog of drawn packs, and the server over it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from cloud import signing
+from cloud.app import create_app
+from cloud.catalog import Catalog
+from cloud.workspace import Workspace
+from edge.image import Picture, encode_jpeg
+from edge.products import Product
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """Give a new data folder with keys and an empty signed repository, as `init` makes it."""
+    made = Workspace.create(tmp_path / "data")
+    signing.create_repository(made.metadata, made.keys)
+    return made
+
+
+@pytest.fixture
+def catalog(workspace: Workspace) -> Catalog:
+    """Give the workspace's catalog with six packs, three photos each."""
+    filled = Catalog(workspace.sessions(), workspace.photo_storage())
+    for number in range(6):
+        add_pack(filled, number)
+    return filled
+
+
+@pytest.fixture
+def app(workspace: Workspace) -> Flask:
+    """Give the server of the workspace."""
+    return create_app(workspace)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """Give a caller on the server's own machine."""
+    return app.test_client()
+
+
+def add_pack(catalog: Catalog, number: int, *, price: str | None = None) -> str:
+    """Put drawn product `number` into the catalog, one packshot and two in-store photos; return its SKU."""
+    product = Product(f"pack-{number:02}", f"Pack {number}", "packs", price=price)
+    catalog.put_product(product)
+    for shot in range(3):
+        photo = encode_jpeg(draw_pack(number, shot))
+        kind, split = ("packshot", "reference") if shot == 0 else ("in-store", "train")
+        catalog.add_photo(product.sku, photo, kind, split, f"{number}/{shot}.jpg")
+    return product.sku
+
+
+def draw_pack(number: int, shot: int, size: int = 96) -> Picture:
+    """Draw a pack of blocks in colors of its own; another `shot` is another light and another noise."""
+    rng = np.random.default_rng(number)
+    colors = rng.uniform(0, 255, (4, 3))
+    pack = np.empty((size, size, 3))
+    pack[:] = 255.0 if number % 2 else colors[0]
+    pack[size // 8 : -size // 8, size // 5 : -size // 5] = colors[1]
+    for color in colors[2:]:
+        top, left = rng.integers(size // 8, size // 2, 2)
+        height, width = rng.integers(size // 6, size // 2, 2)
+        pack[top : top + height, left : left + width] = color
+    light = np.random.default_rng(1000 * number + shot)
+    lit = pack * light.uniform(0.85, 1.1) + light.normal(0, 4, pack.shape)
+    return np.clip(lit, 0, 255).astype(np.uint8)
