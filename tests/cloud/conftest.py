@@ -1,5 +1,11 @@
 """What the tests of the cloud share: a signed workspace, a catalog of drawn packs, and the server over it."""
 
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +19,8 @@ from cloud.catalog import Catalog
 from cloud.workspace import Workspace
 from edge.image import Picture, encode_jpeg
 from edge.products import Product
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -42,6 +50,27 @@ def app(workspace: Workspace) -> Flask:
 def client(app: Flask) -> FlaskClient:
     """Give a caller on the server's own machine."""
     return app.test_client()
+
+
+@contextmanager
+def serving(workspace: Workspace) -> Iterator[str]:
+    """Run `shelfsight-cloud serve` on a free port in a process of its own; gives its address."""
+    command = [sys.executable, "-c", "from cloud.commands import main; main()", "serve", "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--data", str(workspace.data)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        greeting = process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+", greeting)
+        try:
+            assert found, greeting
+            yield found[0]
+        finally:
+            process.send_signal(signal.SIGTERM)
+            said = process.stdout.read()
+            assert process.wait(timeout=10) == 0
+    assert said.endswith("Stopped.\n")
 
 
 def add_pack(catalog: Catalog, number: int, *, price: str | None = None) -> str:

@@ -2,15 +2,12 @@
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import urllib3
-import waitress
-from flask import Flask
 from flask.testing import FlaskClient
 
 from cloud import signing
@@ -23,6 +20,7 @@ from cloud.workspace import Workspace
 from edge.errors import TransferBroken
 from edge.events import new_event
 from edge.transport import Transport
+from tests.cloud.conftest import serving
 
 CONTENT = bytes(range(256)) * 400
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -35,15 +33,10 @@ def published(workspace: Workspace) -> Workspace:
 
 
 @pytest.fixture
-def address(published: Workspace, app: Flask) -> Iterator[str]:
-    assert published.files.exists()
-    server = waitress.create_server(app, host="127.0.0.1", port=0, asyncore_loop_timeout=0.05)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    yield f"http://127.0.0.1:{server.effective_port}"
-    server.close()
-    thread.join(timeout=10)
-    server.task_dispatcher.shutdown()
+def address(published: Workspace) -> Iterator[str]:
+    """Give the address of `shelfsight-cloud serve`, in a process of its own."""
+    with serving(published) as url:
+        yield url
 
 
 def enroll(client: FlaskClient, workspace: Workspace) -> tuple[str, dict[str, str]]:
