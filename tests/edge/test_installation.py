@@ -1,0 +1,553 @@
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.errors import (
+    HashMismatch,
+    ModelBroken,
+    NoRelease,
+    NoSpace,
+    RuntimeMissing,
+    ShelfsightError,
+    TrialFailed,
+    TryLater,
+)
+from edge.installation import Installation
+from edge.matcher import Matcher
+from edge.model import open_model
+from edge.release import Release
+from edge.release_files import is_whole, part_path
+from tests.conftest import DATA
+from tests.edge.release_maker import Made, make_release, write_files
+
+PACKS = {"a": 1, "b": 2, "c": 3}
+
+
+@pytest.fixture(scope="module")
+def made() -> list[Made]:
+    """Give four releases: a base, two deltas on it, and a new base."""
+    model = open_model(DATA / "tiny-int8")
+    first = make_release(model, 1, PACKS)
+    second = make_release(model, 2, {**PACKS, "d": 4}, before=first)
+    third = make_release(model, 3, {"a": 1, "d": 5, "e": 6}, before=second)
+    return [first, second, third, make_release(model, 4, {"x": 7, "y": 8})]
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the disk: no test here pulls a plug, and hundreds of fsyncs take half a minute."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Installation:
+    return Installation(tmp_path / "device")
+
+
+def content(folder: Path) -> None:
+    """Be content with any release: a trial that passes."""
+
+
+def bring(installation: Installation, made: Made) -> Path:
+    missing = installation.link_known(made.release)
+    staging = installation.staging(made.release.version)
+    for entry in missing:
+        (staging / entry.sha256).write_bytes(made.files[entry.sha256])
+    return installation.install(made.release, made.manifest)
+
+
+def put_into_use(installation: Installation, made: Made, trial: Callable[[Path], None] = content) -> None:
+    bring(installation, made)
+    installation.try_out(made.release.version, trial)
+
+
+def leftovers(installation: Installation) -> list[str]:
+    folders = (installation.folder, installation.folder / "incoming")
+    return [path.name for folder in folders for path in folder.glob(".*")]
+
+
+# The way a release comes into use -------------------------------------------------------------------------
+
+
+def test_an_empty_device_has_no_release_and_says_what_to_do(installation: Installation) -> None:
+    assert installation.current_version() is None
+    assert (installation.floor(), installation.confirmed(), installation.set_aside()) == (0, (), frozenset())
+    assert installation.recover() is None
+    assert installation.step_back("nothing works") is None
+    with pytest.raises(NoRelease, match="shelfsight sync"):
+        installation.current()
+
+
+def test_a_release_that_passes_its_trial_comes_into_use(installation: Installation, made: list[Made]) -> None:
+    seen: list[Path] = []
+
+    folder = bring(installation, made[0])
+    assert installation.current_version() is None
+    installation.try_out(1, seen.append)
+
+    assert seen == [folder] == [installation.current()]
+    assert (installation.confirmed(), installation.floor()) == ((1,), 1)
+    assert Release.from_bytes((folder / "release.json").read_bytes()) == made[0].release
+    assert Matcher.open(folder).match_photo(made[0].files[made[0].release.golden[0].photo]).release == 1
+    assert leftovers(installation) == []
+
+
+def test_files_that_the_disk_holds_are_linked_and_not_fetched(
+    installation: Installation, made: list[Made]
+) -> None:
+    put_into_use(installation, made[0])
+
+    missing = installation.link_known(made[1].release)
+    assert {entry.sha256 for entry in missing} == set(made[1].files) - set(made[0].files)
+    assert len(missing) == 1
+
+    put_into_use(installation, made[1])
+    network = made[0].release.variants[0].sha256
+    folders = [installation.folder / "releases" / str(version) for version in (1, 2)]
+    assert folders[0].joinpath(network).samefile(folders[1] / network)
+
+
+def test_the_last_two_good_releases_are_kept(installation: Installation, made: list[Made]) -> None:
+    for one in made:
+        put_into_use(installation, one)
+
+    assert installation.current_version() == 4
+    assert sorted(path.name for path in (installation.folder / "releases").iterdir()) == ["3", "4"]
+    assert list((installation.folder / "incoming").iterdir()) == []
+
+
+def test_releases_below_the_rollback_floor_are_not_kept(installation: Installation, made: list[Made]) -> None:
+    put_into_use(installation, made[0])
+    strict = replace(made[1], release=replace(made[1].release, rollback_floor=2))
+    put_into_use(installation, strict)
+
+    assert installation.confirmed() == (2,)
+    assert installation.step_back("it is no good") is None
+    assert installation.current_version() is None
+
+
+def test_a_file_that_is_not_what_was_signed_is_deleted_and_refused(
+    installation: Installation, made: list[Made]
+) -> None:
+    put_into_use(installation, made[0])
+    staging = installation.staging(2)
+    (spoiled,) = installation.link_known(made[1].release)
+    (staging / spoiled.sha256).write_bytes(bytes(spoiled.size))
+
+    with pytest.raises(HashMismatch, match=spoiled.sha256):
+        installation.install(made[1].release, made[1].manifest)
+
+    assert installation.current_version() == 1
+    assert installation.link_known(made[1].release) == (spoiled,)
+
+
+def test_a_spoiled_file_of_an_older_release_is_not_linked(
+    installation: Installation, made: list[Made]
+) -> None:
+    put_into_use(installation, made[0])
+    network = made[0].release.variants[0]
+    (installation.current() / network.sha256).write_bytes(bytes(network.size))
+
+    missing = installation.link_known(made[1].release)
+
+    assert network.sha256 in {entry.sha256 for entry in missing}
+
+
+def test_what_an_unfinished_release_brought_serves_the_next(
+    installation: Installation, made: list[Made]
+) -> None:
+    staging = installation.staging(1)
+    network, segment, photo = made[0].release.files
+    (staging / network.sha256).write_bytes(made[0].files[network.sha256])
+    part_path(staging, segment).write_bytes(made[0].files[segment.sha256][:50])
+
+    missing = installation.link_known(made[1].release)
+
+    assert network not in missing
+    assert part_path(installation.staging(2), segment).read_bytes() == made[0].files[segment.sha256][:50]
+    assert not staging.exists()
+    assert photo not in made[1].release.files or photo in missing
+
+
+def test_segments_that_do_not_merge_as_signed_are_set_aside(
+    installation: Installation, made: list[Made]
+) -> None:
+    put_into_use(installation, made[0])
+    wrong = replace(made[1], release=replace(made[1].release, merged_sha256="0" * 64))
+    with pytest.raises(TrialFailed, match="release 2 cannot be made ready"):
+        bring(installation, wrong)
+
+    assert installation.current_version() == 1
+    assert installation.set_aside() == {2}
+    assert not (installation.folder / "incoming" / "2").exists()
+
+
+def test_installing_the_release_in_use_again_changes_nothing(
+    installation: Installation, made: list[Made]
+) -> None:
+    put_into_use(installation, made[0])
+    before = installation.current().stat().st_ino
+
+    assert bring(installation, made[0]) == installation.current()
+    assert installation.current().stat().st_ino == before
+
+
+# When the trial fails --------------------------------------------------------------------------------------
+
+
+def refuse(folder: Path) -> None:
+    raise ModelBroken("it answers with NaN")
+
+
+def test_a_release_that_fails_its_trial_is_set_aside_with_its_reason(
+    installation: Installation, made: list[Made]
+) -> None:
+    put_into_use(installation, made[0])
+    with pytest.raises(TrialFailed, match=r"release 2 failed its trial.*NaN"):
+        put_into_use(installation, made[1], refuse)
+
+    assert installation.current_version() == 1
+    assert installation.set_aside() == {2}
+    assert installation.set_aside_reason(2) == "it answers with NaN"
+    assert installation.set_aside_reason(1) is None
+    assert installation.confirmed() == (1,)
+    assert not (installation.folder / "releases" / "2").exists()
+    assert installation.floor() == 1
+
+
+@pytest.mark.parametrize("error", [RuntimeMissing("no runtime"), NoSpace("full"), TryLater("wait")])
+def test_a_device_at_fault_does_not_condemn_the_release(
+    installation: Installation, made: list[Made], error: ShelfsightError
+) -> None:
+    def fail(folder: Path) -> None:
+        raise error
+
+    put_into_use(installation, made[0])
+    with pytest.raises(type(error)):
+        put_into_use(installation, made[1], fail)
+    assert installation.set_aside() == frozenset()
+    assert installation.recover() is None
+
+    assert installation.link_known(made[1].release) == ()
+    put_into_use(installation, made[1])
+    assert installation.current_version() == 2
+
+
+def test_a_person_who_stops_a_trial_does_not_condemn_the_release(
+    installation: Installation, made: list[Made]
+) -> None:
+    def stop(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        put_into_use(installation, made[0], stop)
+    assert installation.recover() is None
+    assert installation.set_aside() == frozenset()
+
+
+class CrashError(Exception):
+    """What a native library does to a process, as far as the next start can see."""
+
+
+def crash(folder: Path) -> None:
+    raise CrashError
+
+
+def test_a_release_in_whose_trial_the_process_died_is_set_aside_at_the_next_start(
+    installation: Installation, made: list[Made]
+) -> None:
+    put_into_use(installation, made[0])
+    with pytest.raises(CrashError):
+        put_into_use(installation, made[1], crash)
+
+    restarted = Installation(installation.folder)
+    assert restarted.current_version() == 1
+    assert restarted.recover() == 2
+    assert restarted.recover() is None
+    assert restarted.set_aside() == {2}
+    assert restarted.current_version() == 1
+
+
+# When the release in use fails -----------------------------------------------------------------------------
+
+
+def test_the_last_good_release_takes_over_when_the_one_in_use_fails(
+    installation: Installation, made: list[Made]
+) -> None:
+    put_into_use(installation, made[0])
+    put_into_use(installation, made[1])
+
+    assert installation.step_back("it answers with NaN since the runtime was changed") == 1
+
+    assert installation.current_version() == 1
+    assert installation.set_aside_reason(2) == "it answers with NaN since the runtime was changed"
+    assert installation.floor() == 2
+    assert installation.step_back("this one too") is None
+    assert installation.current_version() is None
+
+
+def test_a_release_that_the_disk_spoiled_may_come_again_and_only_the_spoiled_file_is_fetched(
+    installation: Installation, made: list[Made]
+) -> None:
+    put_into_use(installation, made[0])
+    put_into_use(installation, made[3])
+    segment = made[3].release.segments[0]
+    path = installation.current() / segment
+    path.write_bytes(bytes(path.stat().st_size))
+
+    assert installation.step_back("its segment is spoiled") == 1
+    assert installation.set_aside() == frozenset()
+    assert installation.recover() is None
+    assert [entry.sha256 for entry in installation.link_known(made[3].release)] == [segment]
+
+    put_into_use(installation, made[3])
+    assert installation.current_version() == 4
+
+
+# When state is lost ----------------------------------------------------------------------------------------
+
+STATE = ["current", "confirmed", "floor", "set_aside", "tried"]
+
+
+@pytest.mark.parametrize("name", STATE)
+@pytest.mark.parametrize(
+    "garbage", [None, b"", b"\x00" * 512, b"{", b'"x"', b"[[]]", b"-1", b"99999", b'{"x": 1}', b"\xff\xfe"]
+)
+def test_a_spoiled_state_file_reads_as_lost(
+    installation: Installation, made: list[Made], name: str, garbage: bytes | None
+) -> None:
+    put_into_use(installation, made[0])
+    put_into_use(installation, made[1])
+    if garbage is None:
+        (installation.folder / name).unlink(missing_ok=True)
+    else:
+        (installation.folder / name).write_bytes(garbage)
+
+    installation.recover()
+
+    assert installation.current_version() == 2
+    assert installation.floor() >= 2
+    put_into_use(installation, made[3])
+    assert installation.current_version() == 4
+
+
+def test_with_all_state_lost_the_releases_themselves_say_what_is_good(
+    installation: Installation, made: list[Made]
+) -> None:
+    put_into_use(installation, made[0])
+    put_into_use(installation, made[2])
+    bring(installation, made[3])
+    for name in STATE:
+        (installation.folder / name).unlink(missing_ok=True)
+
+    assert installation.current_version() == 3
+    assert installation.confirmed() == (1, 3)
+    assert installation.floor() == 3
+    assert installation.recover() is None
+    assert installation.current_version() == 3
+
+
+def test_a_release_without_its_manifest_is_not_one(installation: Installation, made: list[Made]) -> None:
+    put_into_use(installation, made[0])
+    put_into_use(installation, made[1])
+    (installation.current() / "release.json").unlink()
+
+    assert installation.current_version() == 1
+    assert installation.floor() == 2
+
+
+def test_only_one_updates_at_a_time(installation: Installation, made: list[Made]) -> None:
+    with pytest.raises(CrashError):
+        put_into_use(installation, made[0], crash)
+    other = Installation(installation.folder)
+    refused: list[Exception] = []
+
+    def lock() -> None:
+        try:
+            with installation.lock():
+                pass
+        except TryLater as error:
+            refused.append(error)
+
+    with installation.lock(), installation.lock():
+        with pytest.raises(TryLater, match="another process"), other.lock():
+            pass
+        thread = threading.Thread(target=lock)
+        thread.start()
+        thread.join()
+        # A trial may be going on there: a device that starts meanwhile must not condemn it.
+        assert other.recover() is None
+    assert len(refused) == 1
+    assert other.recover() == 1
+
+
+# Killed anywhere -------------------------------------------------------------------------------------------
+
+
+def check_order(folder: Path, least: int) -> None:
+    """Check what must hold after any kill, once `recover` has run; `least` was the version in use."""
+    installation = Installation(folder)
+    installation.recover()
+    version = installation.current_version()
+    if version is None:
+        assert least == 0
+        return
+    assert version >= least
+    assert version in installation.confirmed()
+    assert version not in installation.set_aside()
+    assert is_whole(installation.current())
+    Matcher.open(installation.current())
+    assert installation.floor() >= version
+    assert len(installation.confirmed()) <= 2
+    assert not (folder / "tried").exists()
+    assert leftovers(installation) == []
+
+
+class PowerCut(BaseException):
+    """The machine is off."""
+
+
+def cut_power_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Let `step` operations on the disk happen and none after; return a counter of those asked for."""
+    asked = 0
+
+    def limited(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **named: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            if asked > step:
+                raise PowerCut
+            return real(*args, **named)
+
+        return call
+
+    for name in ("rename", "replace", "unlink", "rmdir", "mkdir", "link", "fsync"):
+        monkeypatch.setattr(os, name, limited(getattr(os, name)))
+    return lambda: asked
+
+
+def test_power_may_be_cut_at_every_single_step(
+    installation: Installation, made: list[Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_into_use(installation, made[0])
+    put_into_use(installation, made[1])
+    step, finished = 0, False
+    while not finished:
+        folder = tmp_path / f"cut-{step}"
+        shutil.copytree(installation.folder, folder, symlinks=True)
+        device = Installation(folder)
+        with monkeypatch.context() as patches:
+            cut_power_at(step, patches)
+            try:
+                put_into_use(device, made[2])
+                finished = True
+            except PowerCut:
+                pass
+        check_order(folder, least=2)
+        if 3 in Installation(folder).set_aside():
+            put_into_use(Installation(folder), made[3])
+        else:
+            put_into_use(Installation(folder), made[2])
+        check_order(folder, least=3)
+        shutil.rmtree(folder)
+        step += 1
+    assert step > 20
+
+
+def test_power_may_be_cut_at_every_step_of_a_refusal(
+    installation: Installation, made: list[Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_into_use(installation, made[0])
+    bring(installation, made[1])
+    step, finished = 0, False
+    while not finished:
+        folder = tmp_path / f"cut-{step}"
+        shutil.copytree(installation.folder, folder, symlinks=True)
+        with monkeypatch.context() as patches:
+            cut_power_at(step, patches)
+            try:
+                Installation(folder).try_out(2, refuse)
+            except PowerCut:
+                pass
+            except TrialFailed:
+                finished = True
+        check_order(folder, least=1)
+        assert Installation(folder).current_version() == 1
+        step += 1
+    assert step > 5
+
+
+KEEP_INSTALLING = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from edge.errors import ModelBroken, ShelfsightError
+from edge.installation import Installation
+from edge.release import Release
+from edge.release_files import part_path
+
+folder, depot = Path(sys.argv[1]), Path(sys.argv[2])
+installation = Installation(folder)
+installation.recover()
+manifests = [(path / "release.json").read_bytes() for path in sorted(depot.iterdir())]
+version = max(installation.floor(), *installation.set_aside(), 0)
+print("ready", flush=True)
+
+def trial(path):
+    for entry in release.files:
+        (path / entry.sha256).read_bytes()
+    if version % 3 == 0:
+        raise ModelBroken("every third is broken")
+
+while True:
+    version += 1
+    source = depot / str(version % len(manifests))
+    release = replace(Release.from_bytes((source / "release.json").read_bytes()), version=version)
+    staging = installation.staging(version)
+    for entry in installation.link_known(release):
+        part = part_path(staging, entry)
+        part.write_bytes((source / entry.sha256).read_bytes())
+        part.rename(staging / entry.sha256)
+    installation.install(release, release.to_bytes())
+    try:
+        installation.try_out(version, trial)
+    except ShelfsightError:
+        continue
+    print(version, flush=True)
+"""
+
+
+def test_a_device_killed_at_any_moment_keeps_a_whole_confirmed_release(
+    tmp_path: Path, made: list[Made]
+) -> None:
+    folder, depot = tmp_path / "device", tmp_path / "depot"
+    for number, one in enumerate(made):
+        write_files(one, depot / str(number))
+        (depot / str(number) / "release.json").write_bytes(one.manifest)
+    rng = random.Random(11)
+    told = 0
+    for _ in range(15):
+        process = subprocess.Popen(
+            [sys.executable, "-c", KEEP_INSTALLING, str(folder), str(depot)], stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(rng.uniform(0, 0.15))
+        process.send_signal(signal.SIGKILL)
+        versions = [int(line) for line in process.stdout.read().split()]
+        process.wait(10)
+        process.stdout.close()
+        told = max([told, *versions])
+        check_order(folder, least=told)
+    assert told > 0
