@@ -1,0 +1,275 @@
+"""A release is assembled by the code and the files that devices run."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloud.assembly import (
+    Assembled,
+    EmbeddedCatalog,
+    Previous,
+    embed_catalog,
+    make_release,
+    same_answers,
+    shipped_variants,
+    write_release_folder,
+)
+from cloud.catalog import Catalog
+from cloud.embeddings import EmbeddingCache
+from cloud.golden import golden_candidates
+from edge.disk import sha256_file
+from edge.errors import BadModel, ModelBroken, NoRelease, StorageUnusable
+from edge.image import encode_jpeg
+from edge.matcher import Matcher, check_golden
+from edge.model import Model
+from edge.products import Product
+from edge.segments import encode_base
+from tests.cloud.conftest import add_pack, draw_pack
+
+
+def embed(catalog: Catalog, model: Model, cache_folder: Path) -> EmbeddedCatalog:
+    with EmbeddingCache(cache_folder) as cache:
+        return embed_catalog(
+            model,
+            shipped_variants(model)[0],
+            products=catalog.products(),
+            references=catalog.reference_photos(),
+            photos=catalog.photos,
+            cache=cache,
+        )
+
+
+def assemble(
+    catalog: Catalog, model: Model, tmp_path: Path, version: int = 1, previous: Previous | None = None
+) -> Assembled:
+    return make_release(
+        version,
+        model,
+        embed(catalog, model, tmp_path / "cache").content,
+        golden=golden_candidates(
+            catalog.reference_photos(), catalog.photos, previous.release if previous else None
+        ),
+        previous=previous,
+    )
+
+
+def as_previous(assembled: Assembled, folder: Path) -> Previous:
+    return Previous(assembled.release, write_release_folder(assembled, folder))
+
+
+def test_the_assembled_release_answers_a_photo_it_has_never_seen(
+    catalog: Catalog, tiny_model: Model, tmp_path: Path
+) -> None:
+    folder = write_release_folder(assemble(catalog, tiny_model, tmp_path), tmp_path / "release")
+    matcher = Matcher.open(folder)
+    best = [matcher.match_photo(encode_jpeg(draw_pack(number, 9))).candidates[0] for number in range(6)]
+    assert [candidate.product.sku for candidate in best] == [f"pack-{number:02}" for number in range(6)]
+
+
+def test_the_golden_photos_are_answered_rightly_and_by_every_device(
+    catalog: Catalog, tiny_model: Model, tmp_path: Path
+) -> None:
+    assembled = assemble(catalog, tiny_model, tmp_path)
+    golden = assembled.release.golden
+    assert len(golden) == 4
+    assert len({each.sku for each in golden}) == 4
+    assert all(each.verdict == "match" and each.similarity > 0.99 for each in golden)
+    folder = write_release_folder(assembled, tmp_path / "release")
+    check_golden(Matcher.open(folder), folder)
+
+
+def test_every_file_of_the_manifest_is_there_under_its_hash(
+    catalog: Catalog, tiny_model: Model, tmp_path: Path
+) -> None:
+    assembled = assemble(catalog, tiny_model, tmp_path)
+    folder = write_release_folder(assembled, tmp_path / "release")
+    for entry in assembled.release.files:
+        assert sha256_file(folder / entry.sha256) == entry.sha256
+        assert (folder / entry.sha256).stat().st_size == entry.size
+    assert {entry.role for entry in assembled.release.files} == {"model", "segment", "golden"}
+
+
+def test_the_same_catalog_gives_the_same_release(catalog: Catalog, tiny_model: Model, tmp_path: Path) -> None:
+    first = assemble(catalog, tiny_model, tmp_path)
+    second = assemble(catalog, tiny_model, tmp_path / "elsewhere")
+    assert first.files == second.files
+    assert replace(first.release, created="") == replace(second.release, created="")
+
+
+def test_a_photo_that_was_embedded_is_not_embedded_again(
+    catalog: Catalog, tiny_model: Model, tmp_path: Path
+) -> None:
+    first = embed(catalog, tiny_model, tmp_path)
+    assert (first.embedded, first.reused) == (18, 0)
+    add_pack(catalog, 6)
+    second = embed(catalog, tiny_model, tmp_path)
+    assert (second.embedded, second.reused) == (3, 18)
+    assert all(np.array_equal(rows, second.content.rows[sku]) for sku, rows in first.content.rows.items())
+
+
+def test_a_damaged_cache_is_made_anew(catalog: Catalog, tiny_model: Model, tmp_path: Path) -> None:
+    (tmp_path / "embeddings.db").write_bytes(b"not a database, and rather long for one" * 100)
+    assert embed(catalog, tiny_model, tmp_path).embedded == 18
+
+
+def test_a_cache_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(StorageUnusable, match="cache"):
+        EmbeddingCache(tmp_path / "cache")
+
+
+def test_test_photos_are_never_in_a_release(catalog: Catalog, tiny_model: Model, tmp_path: Path) -> None:
+    catalog.add_photo("pack-00", encode_jpeg(draw_pack(0, 7)), "in-store", "test", "test/0.jpg")
+    embedded = embed(catalog, tiny_model, tmp_path)
+    assert embedded.embedded == 18
+
+
+def test_a_photo_that_went_bad_is_left_out_and_named(
+    catalog: Catalog, tiny_model: Model, tmp_path: Path
+) -> None:
+    victim = catalog.reference_photos()[0]
+    catalog.photos.path(victim.sha256).write_bytes(b"spoiled")
+    embedded = embed(catalog, tiny_model, tmp_path)
+    (refused,) = embedded.refused
+    assert (refused.sku, refused.sha256) == (victim.sku, victim.sha256)
+    assert "import it again" in refused.reason
+    assert embedded.embedded == 17
+
+
+def test_a_product_without_photos_is_known_and_has_no_rows(
+    catalog: Catalog, tiny_model: Model, tmp_path: Path
+) -> None:
+    catalog.put_product(Product("bare", "Not photographed yet"))
+    content = embed(catalog, tiny_model, tmp_path).content
+    assert "bare" in content.products
+    assert "bare" not in content.rows
+
+
+def test_a_catalog_without_photos_makes_no_release(
+    catalog: Catalog, tiny_model: Model, tmp_path: Path
+) -> None:
+    for product in catalog.products():
+        catalog.remove(product.sku)
+    with pytest.raises(NoRelease, match="catalog import"):
+        assemble(catalog, tiny_model, tmp_path)
+
+
+def test_a_small_change_is_a_delta_and_a_new_price_costs_no_vectors(
+    catalog: Catalog, tiny_model: Model, tmp_path: Path
+) -> None:
+    for number in range(6, 30):
+        add_pack(catalog, number)
+    first = assemble(catalog, tiny_model, tmp_path)
+    previous = as_previous(first, tmp_path / "1")
+    add_pack(catalog, 0, price="2.49")
+    second = assemble(catalog, tiny_model, tmp_path, 2, previous)
+    assert len(second.release.segments) == 2
+    assert second.release.segments[0] == first.release.segments[0]
+    assert len(second.files[second.release.segments[1]]) < 512
+    matcher = Matcher.open(write_release_folder(second, tmp_path / "2"))
+    assert matcher.stack.products["pack-00"].price == "2.49"
+    assert matcher.match_photo(encode_jpeg(draw_pack(0, 9))).candidates[0].product.sku == "pack-00"
+
+
+def test_the_golden_photos_stay_when_a_product_is_added(
+    catalog: Catalog, tiny_model: Model, tmp_path: Path
+) -> None:
+    first = assemble(catalog, tiny_model, tmp_path)
+    previous = as_previous(first, tmp_path / "1")
+    add_pack(catalog, 6)
+    second = assemble(catalog, tiny_model, tmp_path, 2, previous)
+    assert {golden.photo for golden in first.release.golden} == {
+        golden.photo for golden in second.release.golden
+    }
+
+
+def test_a_large_change_is_a_new_base(catalog: Catalog, tiny_model: Model, tmp_path: Path) -> None:
+    previous = as_previous(assemble(catalog, tiny_model, tmp_path), tmp_path / "1")
+    for number in range(6, 12):
+        add_pack(catalog, number)
+    second = assemble(catalog, tiny_model, tmp_path, 2, previous)
+    assert len(second.release.segments) == 1
+    assert second.release.segments != previous.release.segments
+
+
+def test_deltas_pile_up_only_until_a_new_base_is_cheaper(
+    catalog: Catalog, tiny_model: Model, tmp_path: Path
+) -> None:
+    for number in range(6, 24):
+        add_pack(catalog, number)
+    previous = as_previous(assemble(catalog, tiny_model, tmp_path), tmp_path / "1")
+    lengths = []
+    for version in range(2, 7):
+        add_pack(catalog, 0, price=f"{version}.00")
+        assembled = assemble(catalog, tiny_model, tmp_path, version, previous)
+        lengths.append(len(assembled.release.segments))
+        previous = as_previous(assembled, tmp_path / str(version))
+    assert lengths == [2, 3, 1, 2, 3]
+
+
+@pytest.mark.parametrize("damage", ["lost", "spoiled"])
+def test_a_lost_segment_costs_a_new_base_and_not_the_release(
+    catalog: Catalog, tiny_model: Model, tmp_path: Path, damage: str
+) -> None:
+    previous = as_previous(assemble(catalog, tiny_model, tmp_path), tmp_path / "1")
+    segment = previous.files / previous.release.segments[0]
+    if damage == "lost":
+        segment.unlink()
+    else:
+        segment.write_bytes(segment.read_bytes()[:-1])
+    add_pack(catalog, 0, price="2.49")
+    assert len(assemble(catalog, tiny_model, tmp_path, 2, previous).release.segments) == 1
+
+
+def test_an_unchanged_catalog_gives_the_same_answers(
+    catalog: Catalog, tiny_model: Model, tmp_path: Path
+) -> None:
+    first = assemble(catalog, tiny_model, tmp_path)
+    previous = as_previous(first, tmp_path / "1")
+    second = assemble(catalog, tiny_model, tmp_path, 2, previous)
+    assert same_answers(first.release, second.release)
+    assert second.release.segments == first.release.segments
+    add_pack(catalog, 0, price="2.49")
+    assert not same_answers(first.release, assemble(catalog, tiny_model, tmp_path, 3, previous).release)
+
+
+def test_the_signed_hash_is_that_of_the_whole_content(
+    catalog: Catalog, tiny_model: Model, tmp_path: Path
+) -> None:
+    assembled = assemble(catalog, tiny_model, tmp_path)
+    base = assembled.files[assembled.release.segments[0]]
+    assert base == encode_base(embed(catalog, tiny_model, tmp_path / "cache").content)
+    assert assembled.release.merged_sha256 == assembled.release.segments[0]
+
+
+def test_a_model_file_that_was_changed_is_refused(
+    catalog: Catalog, tiny_model: Model, tmp_path: Path
+) -> None:
+    content = embed(catalog, tiny_model, tmp_path).content
+    variant = shipped_variants(tiny_model)[0]
+    other = replace(tiny_model, folder=tmp_path / "model")
+    other.folder.mkdir()
+    with pytest.raises(BadModel, match="cannot be read"):
+        make_release(1, other, content)
+    (other.folder / variant.file).write_bytes(b"x" * variant.size)
+    with pytest.raises(BadModel, match=r"is not the one that model\.json names"):
+        make_release(1, other, content)
+
+
+def test_a_model_without_a_file_for_a_cpu_is_refused(tiny_model: Model) -> None:
+    only_float = tuple(variant for variant in tiny_model.variants if variant.target != "cpu")
+    with pytest.raises(BadModel, match="no file for target cpu"):
+        shipped_variants(replace(tiny_model, variants=only_float))
+
+
+def test_a_model_that_answers_with_nan_makes_no_release(
+    catalog: Catalog, tiny_model: Model, broken_models: Path, tmp_path: Path
+) -> None:
+    variant = replace(
+        tiny_model.variants[0], file="nan.tflite", sha256=sha256_file(broken_models / "nan.tflite")
+    )
+    broken = replace(tiny_model, folder=broken_models, variants=(variant,))
+    with pytest.raises(ModelBroken):
+        embed(catalog, broken, tmp_path)

@@ -1,0 +1,209 @@
+"""Publishing, killed wherever it can be killed, and judged by what a device would get."""
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cloud import publishing, signing
+from cloud.catalog import Catalog
+from cloud.publishing import Publication, publish
+from cloud.releases import Releases
+from cloud.rollouts import Rollouts
+from cloud.workspace import Workspace
+from edge.errors import NoRelease, ShelfsightError, StorageUnusable
+from edge.matcher import Matcher, check_golden, prepare_release_folder
+from edge.model import Model
+from edge.release import Release
+from tests.cloud.conftest import ROOT, add_pack
+
+
+class Killed(BaseException):
+    """Stands for a power cut: no code of ours catches it."""
+
+
+@contextmanager
+def killed_at(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, *, after: int = 0) -> Iterator[None]:
+    """Cut the power at the call number `after` of a function that publishing uses."""
+    real = getattr(owner, name)
+    calls = iter(range(1000))
+
+    def cut(*args: object, **kwargs: object) -> object:
+        if next(calls) >= after:
+            raise Killed
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, cut)
+        with pytest.raises(Killed):
+            yield
+
+
+def install(workspace: Workspace, published: Publication, folder: Path) -> Matcher:
+    """Do what a device does with a published release, from the repository's files alone."""
+    manifest = (workspace.files / published.release.sha256).read_bytes()
+    release = Release.from_bytes(manifest)
+    folder.mkdir()
+    (folder / "release.json").write_bytes(manifest)
+    for entry in release.files:
+        data = (workspace.files / entry.sha256).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == entry.sha256
+        (folder / entry.sha256).write_bytes(data)
+    prepare_release_folder(folder)
+    matcher = Matcher.open(folder)
+    check_golden(matcher, folder)
+    return matcher
+
+
+def test_a_device_can_take_what_was_published(
+    workspace: Workspace, catalog: Catalog, tiny_model: Model, tmp_path: Path
+) -> None:
+    published = publish(workspace, tiny_model)
+    assert published.changed
+    assert (published.release.version, published.release.products, published.release.rows) == (1, 6, 18)
+    assert (published.embedded, published.reused, published.refused) == (18, 0, ())
+    matcher = install(workspace, published, tmp_path / "device")
+    assert sorted(matcher.stack.products) == [product.sku for product in catalog.products()]
+    assert signing.target_names(workspace.metadata) == ("releases/1.json",)
+    assert Rollouts(workspace.sessions()).offered("d-1", None) == 1
+
+
+def test_a_new_device_fetches_the_whole_and_an_old_one_what_is_new(
+    workspace: Workspace, catalog: Catalog, tiny_model: Model
+) -> None:
+    for number in range(6, 30):
+        add_pack(catalog, number)
+    first = publish(workspace, tiny_model).release
+    assert first.new_bytes == first.size > 10_000
+    add_pack(catalog, 0, price="2.49")
+    second = publish(workspace, tiny_model).release
+    assert second.version == 2
+    assert second.size > first.size
+    assert second.new_bytes < 4000
+
+
+@pytest.mark.usefixtures("catalog")
+def test_publishing_twice_makes_one_release(workspace: Workspace, tiny_model: Model) -> None:
+    publish(workspace, tiny_model)
+    again = publish(workspace, tiny_model)
+    assert not again.changed
+    assert (again.release.version, again.embedded, again.reused) == (1, 0, 18)
+    assert signing.target_names(workspace.metadata) == ("releases/1.json",)
+
+
+@pytest.mark.usefixtures("catalog")
+def test_a_share_of_the_devices_can_be_offered_the_release(workspace: Workspace, tiny_model: Model) -> None:
+    publish(workspace, tiny_model, percent=0)
+    assert Rollouts(workspace.sessions()).offered("d-1", None) is None
+
+
+@pytest.mark.usefixtures("catalog")
+@pytest.mark.parametrize(
+    "cut",
+    [
+        (publishing, "embed_catalog", 0),
+        (publishing, "make_release", 0),
+        (publishing, "write_atomically", 0),
+        (publishing, "write_atomically", 3),
+        (signing, "_write_targets", 0),
+        (signing, "_write_online", 0),
+        (signing, "write_atomically", 1),
+        (signing, "write_atomically", 2),
+    ],
+    ids=lambda cut: f"{cut[1]}-{cut[2]}",
+)
+def test_a_publish_that_was_killed_shows_nothing_and_is_just_repeated(
+    workspace: Workspace,
+    tiny_model: Model,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cut: tuple[object, str, int],
+) -> None:
+    owner, name, after = cut
+    timestamp = (workspace.metadata / "timestamp.json").read_bytes()
+    with killed_at(monkeypatch, owner, name, after=after):
+        publish(workspace, tiny_model)
+    assert (workspace.metadata / "timestamp.json").read_bytes() == timestamp
+    assert Releases(workspace.sessions()).latest() is None
+    assert Rollouts(workspace.sessions()).offered("d-1", None) is None
+    published = publish(workspace, tiny_model)
+    assert published.changed
+    install(workspace, published, tmp_path / "device")
+
+
+@pytest.mark.usefixtures("catalog")
+def test_a_number_that_was_signed_is_not_used_twice(
+    workspace: Workspace, tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with killed_at(monkeypatch, Releases, "record"):
+        publish(workspace, tiny_model)
+    assert publish(workspace, tiny_model).release.version == 2
+    assert signing.target_names(workspace.metadata) == ("releases/1.json", "releases/2.json")
+
+
+@pytest.mark.usefixtures("catalog")
+def test_a_release_that_was_recorded_and_not_offered_is_offered_by_the_next_publish(
+    workspace: Workspace, tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with killed_at(monkeypatch, Rollouts, "start"):
+        publish(workspace, tiny_model)
+    assert not publish(workspace, tiny_model).changed
+    assert Rollouts(workspace.sessions()).offered("d-1", None) == 1
+
+
+def test_a_file_that_the_disk_has_spoiled_is_mended(
+    workspace: Workspace, catalog: Catalog, tiny_model: Model, tmp_path: Path
+) -> None:
+    first = publish(workspace, tiny_model)
+    model_file = workspace.files / tiny_model.variants[0].sha256
+    model_file.write_bytes(b"spoiled")
+    (workspace.files / first.release.sha256).write_bytes(b"{}")
+    add_pack(catalog, 6)
+    install(workspace, publish(workspace, tiny_model), tmp_path / "device")
+
+
+@pytest.mark.usefixtures("catalog")
+def test_without_the_offline_key_the_file_is_named_before_the_long_work(
+    workspace: Workspace, tiny_model: Model, tmp_path: Path
+) -> None:
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    (workspace.keys / "targets.pem").rename(stick / "targets.pem")
+
+    def never(done: int, total: int) -> None:
+        raise AssertionError("embedded before the key was looked at")
+
+    with pytest.raises(StorageUnusable, match=r"targets\.pem is not there: bring .* --keys"):
+        publish(workspace, tiny_model, progress=never)
+    assert publish(workspace, tiny_model, offline_keys=stick).release.version == 1
+
+
+def test_an_empty_catalog_is_not_published(workspace: Workspace, tiny_model: Model) -> None:
+    with pytest.raises(NoRelease, match="catalog import"):
+        publish(workspace, tiny_model)
+
+
+@pytest.mark.usefixtures("catalog")
+def test_of_two_publishes_at_once_one_is_told_to_wait(workspace: Workspace, tiny_model: Model) -> None:
+    refused: list[ShelfsightError] = []
+
+    def publish_meanwhile(done: int, total: int) -> None:
+        if done == total:
+            with pytest.raises(StorageUnusable, match="another publish is at work") as caught:
+                publish(workspace, tiny_model)
+            refused.append(caught.value)
+
+    publish(workspace, tiny_model, progress=publish_meanwhile)
+    assert len(refused) == 1
+
+
+def test_publishing_loads_no_tensorflow() -> None:
+    script = "import sys, cloud.publishing; print('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    finished = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert finished.stdout == "False\n"
