@@ -85,20 +85,18 @@ def decode(photo: bytes, *, shrink_to: int | None = None) -> Picture:
         PhotoTooLarge: more than `LARGEST_PHOTO_PIXELS`; refused by its header, before anything is decoded.
         PhotoTooSmall: a side shorter than `SMALLEST_SIDE`.
     """
-    with _pillow_is_quiet:
-        try:
-            image = _open(photo)
-            _check_size(image.size)
-            if shrink_to is not None:
-                image.draft(None, (shrink_to, shrink_to))
-            image.load()
-            return _to_picture(_upright(image))
-        except (Image.DecompressionBombError, MemoryError) as error:
-            raise PhotoTooLarge(f"the photo does not fit in memory ({error}): make it smaller") from error
-        except (*_BROKEN, struct.error, zlib.error, EOFError) as error:
-            raise PhotoUnreadable(
-                f"the photo is cut short or corrupt ({error}): take or copy it again"
-            ) from error
+    return np.asarray(_decode(photo, shrink_to))
+
+
+def decode_to_fit(photo: bytes, size: int) -> Picture:
+    """Decode a photo straight to a model input: the pixels of `fit(decode(photo, shrink_to=size), size)`.
+
+    The large picture in between never becomes an array, which saves a tenth of the time of an answer.
+
+    Raises:
+        PhotoUnreadable, PhotoTooLarge, PhotoTooSmall: as `decode`.
+    """
+    return np.asarray(_resize(_decode(photo, size), size))
 
 
 def fit(picture: Picture, size: int) -> Picture:
@@ -110,7 +108,7 @@ def fit(picture: Picture, size: int) -> Picture:
     check_picture(picture)
     if picture.shape[:2] == (size, size):
         return picture
-    return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR))
+    return np.asarray(_resize(Image.fromarray(picture), size))
 
 
 def encode_jpeg(picture: Picture, quality: int = 90) -> bytes:
@@ -137,15 +135,24 @@ def quality_problem(picture: Picture) -> str | None:
     """
     check_picture(picture)
     step = max(1, min(picture.shape[:2]) // 32)
-    grid = picture[::step, ::step].reshape(-1, 3)
-    darkest, brightest = grid.min(axis=1), grid.max(axis=1)
-    if np.mean(brightest < 24) > 0.99:
-        return "too_dark"
-    if np.mean(darkest > 250) > 0.99:
-        return "too_bright"
-    if np.mean(np.abs(grid - grid.mean(axis=0)).max(axis=1) < 6) > 0.99:
-        return "nothing_in_view"
+    channels = [picture[::step, ::step, channel].ravel() for channel in (1, 0, 2)]
+    few = channels[0].size // 100
+    for problem, holds in (("too_dark", _is_dark), ("too_bright", _is_bright), ("nothing_in_view", _is_even)):
+        if all(holds(channel, few) for channel in channels):
+            return problem
     return None
+
+
+def _is_dark(channel: Picture, few: int) -> bool:
+    return int(np.count_nonzero(channel >= 24)) <= few
+
+
+def _is_bright(channel: Picture, few: int) -> bool:
+    return int(np.count_nonzero(channel <= 250)) <= few
+
+
+def _is_even(channel: Picture, few: int) -> bool:
+    return int(np.count_nonzero(np.abs(channel - channel.mean(dtype=np.float32)) >= 6)) <= few
 
 
 def check_picture(picture: NDArray[Any]) -> None:
@@ -158,6 +165,28 @@ def check_picture(picture: NDArray[Any]) -> None:
         raise PhotoUnreadable(
             f"a picture is a uint8 (height, width, 3) RGB array, not {picture.dtype} {picture.shape}: convert"
         )
+
+
+def _resize(image: Image.Image, size: int) -> Image.Image:
+    return image.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def _decode(photo: bytes, shrink_to: int | None) -> Image.Image:
+    """Decode to an upright image of mode RGB; the only place where Pillow's failures become ours."""
+    with _pillow_is_quiet:
+        try:
+            image = _open(photo)
+            _check_size(image.size)
+            if shrink_to is not None:
+                image.draft(None, (shrink_to, shrink_to))
+            image.load()
+            return _to_rgb(_upright(image))
+        except (Image.DecompressionBombError, MemoryError) as error:
+            raise PhotoTooLarge(f"the photo does not fit in memory ({error}): make it smaller") from error
+        except (*_BROKEN, struct.error, zlib.error, EOFError) as error:
+            raise PhotoUnreadable(
+                f"the photo is cut short or corrupt ({error}): take or copy it again"
+            ) from error
 
 
 def _open(photo: bytes) -> ImageFile.ImageFile:
@@ -195,7 +224,7 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-def _to_picture(image: Image.Image) -> Picture:
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return _from_deep_gray(np.asarray(image))
     if image.mode == "F":
@@ -204,18 +233,15 @@ def _to_picture(image: Image.Image) -> Picture:
         )
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         opaque = image.convert("RGBA")
-        image = Image.new("RGB", image.size, "white")
+        image = Image.new("RGB", image.size, (255, 255, 255))
         image.paste(opaque, mask=opaque)
-    elif image.mode != "RGB":
-        image = image.convert("RGB")
-    return np.asarray(image)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _from_deep_gray(levels: NDArray[Any]) -> Picture:
-    """Scale 16-bit gray levels (0..65535, in an integer type of 16 or 32 bits) to a gray picture."""
+def _from_deep_gray(levels: NDArray[Any]) -> Image.Image:
+    """Scale 16-bit gray levels (0..65535, in an integer type of 16 or 32 bits) to a gray image."""
     clipped = np.clip(levels.astype(np.int64), 0, 65535)
-    gray = ((clipped * 255 + 32767) // 65535).astype(np.uint8)
-    return np.repeat(gray[:, :, np.newaxis], 3, axis=2)
+    return Image.fromarray(((clipped * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
 
 
 class _PillowIsQuiet:

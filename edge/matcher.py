@@ -25,7 +25,7 @@ from edge.errors import (
     TrialFailed,
 )
 from edge.fields import Fields, canonical_json, parse_json
-from edge.image import Picture, decode, fit, load_photo, quality_problem
+from edge.image import Picture, decode_to_fit, fit, load_photo, quality_problem
 from edge.index import Hit, SearchIndex, build_annoy
 from edge.model import Decision, Variant, choose_variant
 from edge.products import Product
@@ -47,7 +47,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """How long an answer took, in milliseconds; `embed_ms` includes the resize, `total_ms` all of it."""
+    """How long an answer took, in milliseconds; `decode_ms` includes the resize, `total_ms` all of it."""
 
     decode_ms: float
     embed_ms: float
@@ -154,8 +154,8 @@ class Matcher:
             ModelBroken: the network answers with nothing usable.
         """
         start = perf_counter()
-        picture = decode(photo, shrink_to=self.release.input_size)
-        return self._answer(picture, top, start, perf_counter())
+        fitted = decode_to_fit(photo, self.release.input_size)
+        return self._answer(fitted, top, start, perf_counter())
 
     def match(self, picture: Picture, *, top: int = 5) -> Answer:
         """Answer a picture, `uint8` (height, width, 3) RGB of any size, with at most `top` candidates.
@@ -165,10 +165,9 @@ class Matcher:
             ModelBroken: the network answers with nothing usable.
         """
         start = perf_counter()
-        return self._answer(picture, top, start, start)
+        return self._answer(fit(picture, self.release.input_size), top, start, perf_counter())
 
-    def _answer(self, picture: Picture, top: int, start: float, decoded: float) -> Answer:
-        fitted = fit(picture, self.release.input_size)
+    def _answer(self, fitted: Picture, top: int, start: float, decoded: float) -> Answer:
         embedding = self.embedder.embed(fitted)
         embedded = perf_counter()
         # A runner-up is needed to judge the best one, even if only one is asked for.

@@ -17,7 +17,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edge.errors import PhotoMissing, PhotoTooLarge, PhotoTooSmall, PhotoUnreadable, SkipPhoto
-from edge.image import LARGEST_PHOTO_BYTES, decode, encode_jpeg, fit, load_photo, quality_problem
+from edge.image import (
+    LARGEST_PHOTO_BYTES,
+    decode,
+    decode_to_fit,
+    encode_jpeg,
+    fit,
+    load_photo,
+    quality_problem,
+)
 
 RED_LEFT = np.zeros((40, 60, 3), np.uint8)
 RED_LEFT[:, :30] = (220, 20, 20)
@@ -213,6 +221,22 @@ def test_a_shrunk_decode_fits_to_nearly_the_same_picture() -> None:
     photo = encode(rough, "JPEG", quality=92)
     whole, shrunk = (fit(decode(photo, shrink_to=side), 224).astype(int) for side in (None, 224))
     assert np.abs(whole - shrunk).mean() < 1.0
+
+
+@pytest.mark.parametrize("size", [32, 224])
+def test_decoding_to_fit_gives_the_very_pixels_of_decoding_and_fitting(size: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    deep = Image.fromarray(np.linspace(0, 65535, 300 * 200).reshape(300, 200).astype(np.uint16))
+    for photo in (
+        encode_jpeg(noise(720, 1280)),
+        encode(Image.fromarray(noise(500, 300)), "JPEG", exif=exif),
+        encode(Image.fromarray(noise(100, 90)).convert("CMYK"), "JPEG"),
+        encode(Image.fromarray(noise(300, 200)).convert("RGBA"), "PNG"),
+        encode(deep, "PNG"),
+    ):
+        expected = fit(decode(photo, shrink_to=size), size)
+        np.testing.assert_array_equal(decode_to_fit(photo, size), expected)
 
 
 def test_fit_squashes_the_whole_picture() -> None:

@@ -128,7 +128,7 @@ def test_timings_add_up(release_folder: Path, packs: dict[str, Picture]) -> None
     timings = matcher.match_photo(photograph(packs["pack-2"])).timings
     parts = timings.decode_ms + timings.embed_ms + timings.search_ms
     assert 0 < parts <= timings.total_ms
-    assert matcher.match(packs["pack-2"]).timings.decode_ms == 0.0
+    assert matcher.match(packs["pack-2"]).timings.total_ms > 0
 
 
 def test_every_variant_of_the_release_answers_alike(release_folder: Path, packs: dict[str, Picture]) -> None:
