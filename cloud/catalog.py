@@ -204,6 +204,13 @@ class Catalog:
             rows = session.scalars(query.order_by(PhotoRow.sku, PhotoRow.source, PhotoRow.sha256))
             return [_reference(row) for row in rows]
 
+    def withheld_count(self) -> int:
+        """Count the photos that are no references because their bytes are a test photo of some product."""
+        held_out = select(PhotoRow.sha256).where(PhotoRow.split == "test")
+        query = select(func.count()).where(PhotoRow.split != "test", PhotoRow.sha256.in_(held_out))
+        with transaction(self._sessions) as session:
+            return session.scalar(query) or 0
+
     def photo_counts(self) -> dict[str, int]:
         """Return how many photos each product has, test photos included; products without any are absent."""
         with transaction(self._sessions) as session:

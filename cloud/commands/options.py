@@ -66,19 +66,28 @@ def failures_as_sentences() -> Iterator[None]:
 
 @contextmanager
 def progress_bar(task: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on standard error; yields a function to tell how much of how much is done.
+    """Show a progress bar on standard error; yields a function to tell how much of how much is done."""
+    with progress_bars() as tell:
+        yield lambda done, total: tell(task, done, total)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a progress bar for each task; yields a function to tell the task and how much of how much is done.
 
     Nothing is drawn where standard error is not a terminal, so that logs and tests stay readable.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(file=sys.stderr)
+    bars: dict[str, TaskID] = {}
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(task, total=None)
 
-        def tell(done: int, total: int) -> None:
-            progress.update(bar, completed=done, total=total)
+        def tell(task: str, done: int, total: int) -> None:
+            if task not in bars:
+                bars[task] = progress.add_task(task, total=total)
+            progress.update(bars[task], completed=done, total=total)
 
         yield tell

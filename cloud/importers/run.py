@@ -9,6 +9,7 @@ from cloud.importers.folders import read_folders
 from cloud.importers.grocery import is_grocery, read_grocery
 from cloud.importers.plan import ImportPlan, PlannedPhoto, Refusal
 from cloud.importers.tables import TABLE_SUFFIXES, read_table
+from edge.disk import storage_error
 from edge.errors import SkipPhoto, SkipRecord, StorageUnusable
 from edge.image import load_photo
 
@@ -52,9 +53,13 @@ def read_plan(path: Path) -> ImportPlan:
     Raises:
         StorageUnusable: the path is not there, may not be read, or is neither folder nor table.
     """
-    if path.is_dir():
-        return read_grocery(path) if is_grocery(path) else read_folders(path)
-    if not path.exists():
+    try:
+        is_folder, is_there = path.is_dir(), path.exists()
+        if is_folder:
+            return read_grocery(path) if is_grocery(path) else read_folders(path)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    if not is_there:
         raise StorageUnusable(f"{path} is not there: name a folder of photos or a CSV or JSON Lines table")
     if path.suffix.lower() in TABLE_SUFFIXES:
         return read_table(path)

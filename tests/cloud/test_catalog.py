@@ -81,6 +81,7 @@ def test_bytes_that_measure_one_product_are_no_reference_of_another(catalog: Cat
     catalog.add_photo("a", draw(1), "in-store", "test", "1.jpg")
     catalog.add_photo("b", draw(1), "in-store", "train", "1.jpg")
     assert catalog.reference_photos() == []
+    assert catalog.withheld_count() == 1
 
 
 @pytest.mark.parametrize("splits", [("train", "test"), ("test", "train")])

@@ -8,14 +8,17 @@ import subprocess
 import sys
 import time
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cloud.catalog import Catalog
-from cloud.importers import ImportReport, import_folder
+from cloud.importers import ImportReport, import_folder, read_plan
 from cloud.workspace import Workspace
 from edge.errors import StorageUnusable
 
@@ -146,14 +149,38 @@ def test_a_folder_whose_name_is_no_sku_is_refused(catalog: Catalog, tmp_path: Pa
     assert "130 characters" in report.refused[0].reason
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
-def test_an_unreadable_folder_is_refused_and_the_rest_go_on(catalog: Catalog, tmp_path: Path) -> None:
-    draw(tmp_path / "wares" / "milk" / "1.jpg", 1)
-    draw(tmp_path / "wares" / "secret" / "1.jpg", 2).parent.chmod(0)
-    report = import_folder(catalog, tmp_path / "wares")
-    (tmp_path / "wares" / "secret").chmod(0o700)
-    assert report.photos == 1
-    assert "cannot be read" in reasons(report)["wares/secret"]
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Give up root's right to read everything for a moment; for anybody else nothing changes."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_an_unreadable_folder_is_refused_and_the_rest_go_on() -> None:
+    with TemporaryDirectory() as name:
+        root = Path(name) / "wares"
+        draw(root / "milk" / "1.jpg", 1)
+        draw(root / "secret" / "1.jpg", 2).parent.chmod(0)
+        root.parent.chmod(0o755)
+        with as_nobody():
+            plan = read_plan(root)
+        (root / "secret").chmod(0o700)
+    assert [photo.source for photo in plan.photos] == ["wares/milk/1.jpg"]
+    ((source, reason),) = ((refusal.source, refusal.reason) for refusal in plan.refused)
+    assert (source, reason) == ("wares/secret", "cannot be read (Permission denied): check its permissions")
+
+
+def test_an_unreadable_root_says_so() -> None:
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0)
+        with as_nobody(), pytest.raises(StorageUnusable, match="permission denied"):
+            read_plan(Path(name))
 
 
 def test_a_path_that_is_not_there_says_so(catalog: Catalog, tmp_path: Path) -> None:
