@@ -122,17 +122,18 @@ def _apply(settings: Settings, values: Mapping[str, object], source: str) -> Set
 
 def _number(name: str, value: object, source: str) -> int | float:
     low, high = _RANGES[name]
-    kind, wanted = (int, "a whole number") if name in _WHOLE else (float, "a number")
+    kind: type[int] | type[float] = int if name in _WHOLE else float
+    wanted = "a whole number" if kind is int else "a number"
     refusal = BadSetting(f"{name} is {value!r} in {source}: it must be {wanted} from {low:g} to {high:g}")
     if isinstance(value, bool) or (kind is int and isinstance(value, float)):
         raise refusal
     try:
-        number = kind(value)  # type: ignore[call-overload]
+        number = kind(str(value))
     except (TypeError, ValueError):
         raise refusal from None
     if not low <= number <= high:  # NaN fails this too
         raise refusal
-    return number  # type: ignore[no-any-return]
+    return number
 
 
 def _text(name: str, value: object, source: str) -> str:

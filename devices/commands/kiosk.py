@@ -1,0 +1,110 @@
+"""`shelfsight kiosk`: the page on a kiosk's screen."""
+
+import ipaddress
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from devices.commands.options import data_option, frames_options
+from edge.errors import BadSetting
+
+if TYPE_CHECKING:
+    from devices.device import Device
+
+
+@click.command()
+@frames_options
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8090,
+    show_default=True,
+    help="Port to listen on; 0: any.",
+)
+@click.option("--profile", help="The kind of hardware, such as kiosk-x86.")
+@click.option("--sync/--no-sync", "with_sync", default=True, help="Stay in step with the server meanwhile.")
+@data_option
+def command(
+    *,
+    frames: Path | None,
+    camera: int | None,
+    host: str,
+    port: int,
+    profile: str | None,
+    with_sync: bool,
+    data: Path | None,
+) -> None:
+    """Serve the page that says what the camera sees.
+
+    Without --camera and --frames the page uses the browser's own camera, which browsers allow on localhost
+    and over HTTPS.
+    """
+    from devices.camera import open_camera
+    from devices.config import load_settings
+    from devices.device import Device
+
+    try:
+        import waitress
+
+        from devices.kiosk.app import create_app
+    except ImportError as error:
+        raise BadSetting(
+            f"the kiosk's page needs {error.name}, which is not installed: pip install 'shelfsight[kiosk]'"
+        ) from error
+    from devices.kiosk.station import Station
+
+    settings = load_settings(data, flags={"profile": profile})
+    device = Device(settings)
+    device.recover()
+    device.matcher()  # a kiosk that cannot answer says so now, not to its first shopper
+    eyes = open_camera(frames, camera, width=settings.camera_width, height=settings.camera_height)
+    station = Station(device, eyes)
+    app = create_app(station, settings, hosts=_hosts(host))
+    try:
+        server = waitress.create_server(app, host=host, port=port, threads=6, ident=None)
+    except OSError as error:
+        raise BadSetting(
+            f"{host}:{port} cannot be listened on ({error.strerror}): choose another --port"
+        ) from error
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(f"kiosk at http://{shown}:{server.effective_port}/ (Ctrl-C stops it)")
+    stop = threading.Event()
+    if with_sync:
+        _sync_beside(device, stop)
+    try:
+        server.run()
+    finally:
+        stop.set()
+        server.close()
+        station.close()
+
+
+def _hosts(host: str) -> list[str] | None:
+    """Name the hosts a browser may ask for: on loopback only its own names, so that no foreign name that is
+    made to point here (DNS rebinding) reaches the camera."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return [host, "localhost"]
+    return ["127.0.0.1", "localhost", "[::1]", host] if address.is_loopback else None
+
+
+def _sync_beside(device: "Device", stop: threading.Event) -> None:
+    """Sync in the background, if this device is enrolled: a demo from a folder needs no server."""
+    from devices.sync_loop import sync_until
+
+    if device.device_id() is None:
+        return
+    threading.Thread(
+        target=sync_until,
+        args=(stop, device),
+        kwargs={
+            "said": lambda report: None,
+            "failed": lambda error, wait: click.echo(f"error: {error}; again in {wait:.0f} s", err=True),
+        },
+        name="sync",
+        daemon=True,
+    ).start()

@@ -1,0 +1,89 @@
+"""`shelfsight match`: say what is on photos."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from devices.commands.options import data_option, json_option
+
+if TYPE_CHECKING:
+    from devices.device import Device
+    from edge.matcher import Answer
+
+
+@click.command()
+@click.argument("photos", nargs=-1, required=True, metavar="PHOTO…", type=click.Path(path_type=Path))
+@click.option("--top", type=click.IntRange(1, 100), help="Show so many candidates.  [default: 5]")
+@click.option(
+    "--explain",
+    metavar="OUT.png",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw what in the photo speaks for the answer (one photo only).",
+)
+@json_option
+@data_option
+def command(
+    photos: tuple[Path, ...], top: int | None, explain: Path | None, as_json: bool, data: Path | None
+) -> None:
+    """Say what product is on each PHOTO, from the release on this device; no network is used.
+
+    A photo that cannot be read is said so, and the rest go on; the exit code is then 1. Nothing is recorded.
+    """
+    from devices.config import load_settings
+    from devices.device import Device
+
+    if explain is not None and len(photos) > 1:
+        raise click.UsageError(f"--explain draws one photo, and {len(photos)} are given.")
+    if explain is not None and explain.suffix.lower() != ".png":
+        raise click.UsageError(f"--explain writes a PNG picture: call it {explain.with_suffix('.png')}.")
+    device = Device(load_settings(data, flags={"top": top}))
+    device.matcher()  # with no release to answer from, say that once and not for every photo
+    failed = 0
+    for photo in photos:
+        failed += not _answer_one(device, photo, explain, as_json)
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def _answer_one(device: "Device", path: Path, explain: Path | None, as_json: bool) -> bool:
+    """Answer one photo and print it; False when it could not be answered."""
+    from edge.errors import SkipPhoto
+    from edge.image import load_photo
+
+    try:
+        photo = load_photo(path)
+        answer = device.see(photo)
+        if explain is not None:
+            _draw(device, photo, answer, explain)
+    except SkipPhoto as error:
+        said = str(error) if str(path) in str(error) else f"{path}: {error}"
+        if as_json:
+            click.echo(
+                json.dumps({"photo": str(path), "error": said, "code": error.code}, ensure_ascii=False)
+            )
+        else:
+            click.echo(f"error: {said}", err=True)
+        return False
+    if as_json:
+        click.echo(json.dumps({"photo": str(path), **answer.to_record()}, ensure_ascii=False))
+    else:
+        _print(path, answer)
+    return True
+
+
+def _print(path: Path, answer: "Answer") -> None:
+    click.echo(f"{path}: {answer.verdict} ({answer.reason}), {answer.timings.total_ms:.1f} ms")
+    for candidate in answer.candidates:
+        product = candidate.product
+        price = f"  {product.price}" if product.price else ""
+        sureness = f"{candidate.confidence:6.1%}  {candidate.similarity:+.3f}"
+        click.echo(f"  {sureness}  {product.sku}  {product.title}{price}")
+
+
+def _draw(device: "Device", photo: bytes, answer: "Answer", path: Path) -> None:
+    from devices.explanation import draw_explanation
+    from edge.disk import write_atomically
+
+    write_atomically(path, draw_explanation(device.matcher(), photo, answer))

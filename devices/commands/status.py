@@ -1,0 +1,34 @@
+"""`shelfsight status`: how this device is."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from devices.commands.options import data_option, json_option
+
+
+@click.command()
+@json_option
+@data_option
+def command(as_json: bool, data: Path | None) -> None:
+    """Show who this device is, what it answers from, and how its last sync went."""
+    from devices.config import load_settings
+    from devices.device import Device
+    from devices.status import device_status
+
+    status = asdict(device_status(Device(load_settings(data))))
+    if as_json:
+        click.echo(json.dumps(status, ensure_ascii=False))
+        return
+    for name, value in status.items():
+        click.echo(f"{name.replace('_', ' '):>14}  {_words(value)}")
+
+
+def _words(value: object) -> str:
+    if value is None or value == []:
+        return "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return str(value)

@@ -1,0 +1,1 @@
+"""The kiosk: a page on the device's own screen that says what the camera sees."""

@@ -1,0 +1,158 @@
+"""The kiosk's page and the few addresses behind it, for a browser on the same device."""
+
+from dataclasses import asdict
+
+from flask import Flask, Response, jsonify, make_response, render_template, request, url_for
+from werkzeug.exceptions import HTTPException
+
+from devices.camera import FolderCamera
+from devices.config import Settings
+from devices.kiosk.station import Given, Station
+from devices.kiosk.wording import name_of, price_of, words_for
+from edge.errors import PhotoMissing, ShelfsightError, SkipPhoto
+
+MOST_PHOTO_BYTES = 24 * 1024 * 1024
+FOLDER_INTERVAL_S = 4.0  # a photo from a folder stays long enough to be read
+
+_POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "media-src 'self' blob: mediastream:",
+        "form-action 'none'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    ]
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+def create_app(station: Station, settings: Settings, *, hosts: list[str] | None = None) -> Flask:
+    """Make the web application of one kiosk; it answers requests for one of `hosts` only, None means any."""
+    app = Flask(__name__)
+    app.config.update(MAX_CONTENT_LENGTH=MOST_PHOTO_BYTES, TRUSTED_HOSTS=hosts)
+    _add_guards(app)
+    _add_page(app, station, settings)
+    _add_answers(app, station, settings)
+    return app
+
+
+def _add_guards(app: Flask) -> None:
+    @app.before_request
+    def _only_from_this_page() -> tuple[Response, int] | None:
+        """Refuse what another website makes a browser send here (OWASP, cross-site request forgery)."""
+        if request.method in ("GET", "HEAD", "OPTIONS"):
+            return None
+        origin = request.headers.get("Origin")
+        foreign = origin is not None and origin != request.host_url.rstrip("/")
+        if foreign or request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+            return jsonify(error="Another website asked for this: use the kiosk's own page."), 403
+        return None
+
+    @app.after_request
+    def _harden(response: Response) -> Response:
+        response.headers.update(_HEADERS)
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    @app.errorhandler(ShelfsightError)
+    def _failed(error: ShelfsightError) -> tuple[Response, int]:
+        status = 404 if isinstance(error, PhotoMissing) else 422 if isinstance(error, SkipPhoto) else 503
+        return jsonify(error=str(error), code=error.code), status
+
+    @app.errorhandler(HTTPException)
+    def _refused(error: HTTPException) -> tuple[Response, int]:
+        return jsonify(error=error.description), error.code or 500
+
+
+def _add_page(app: Flask, station: Station, settings: Settings) -> None:
+    folder = isinstance(station.camera, FolderCamera)
+    source = "browser" if station.camera is None else "folder" if folder else "camera"
+    interval_s = max(settings.look_interval_s, FOLDER_INTERVAL_S if folder else 0.0)
+
+    @app.get("/")
+    def page() -> str:
+        return render_template(
+            "page.html", name=settings.name, source=source, interval_ms=round(1000 * interval_s)
+        )
+
+    @app.get("/view.jpg")
+    def view() -> Response:
+        return _jpeg(station.view())
+
+    @app.get("/healthz")
+    def healthz() -> Response:
+        return jsonify(ok=True, release=station.device.installation.current_version())
+
+
+def _add_answers(app: Flask, station: Station, settings: Settings) -> None:
+    def record(given: Given) -> dict[str, object]:
+        return answer_record(given, settings.currency) | {"frame": url_for("frame", answer_id=given.id)}
+
+    @app.post("/look")
+    def look() -> dict[str, object]:
+        return record(station.look())
+
+    @app.post("/answer")
+    def answer() -> dict[str, object]:
+        return record(station.answer_photo(request.get_data()))
+
+    @app.get("/frames/<answer_id>.jpg")
+    def frame(answer_id: str) -> Response:
+        given = station.given(answer_id)
+        if given is None:
+            raise PhotoMissing("That photo is no longer kept: show the product once more.")
+        return _jpeg(given.photo)
+
+    @app.post("/answers/<answer_id>/confirm")
+    def confirm(answer_id: str) -> dict[str, str]:
+        station.confirm(answer_id)
+        return {"thanks": "Thank you!"}
+
+    @app.post("/answers/<answer_id>/correct")
+    def correct(answer_id: str) -> tuple[dict[str, str], int] | dict[str, str]:
+        body = request.get_json(silent=True)
+        sku = body.get("sku") if isinstance(body, dict) else 0
+        if not (sku is None or isinstance(sku, str)):
+            return {"error": 'Say which product it is: {"sku": "…"}, or null for none of them.'}, 400
+        station.tell(answer_id, sku)
+        return {"thanks": "Thank you, I will learn from that."}
+
+
+def answer_record(given: Given, currency: str) -> dict[str, object]:
+    """Write an answer as the page wants it."""
+    return {
+        "id": given.id,
+        "name": given.name,
+        "verdict": given.answer.verdict,
+        "words": asdict(words_for(given.answer, currency)),
+        "candidates": [
+            {
+                "sku": candidate.product.sku,
+                "title": name_of(candidate.product),
+                "category": candidate.product.category,
+                "price": price_of(candidate.product, currency),
+                "similarity": round(candidate.similarity, 4),
+                "confidence": round(candidate.confidence, 4),
+            }
+            for candidate in given.answer.candidates
+        ],
+        "release": given.answer.release,
+        "total_ms": round(given.answer.timings.total_ms, 2),
+    }
+
+
+def _jpeg(photo: bytes) -> Response:
+    response = make_response(photo)
+    response.content_type = "image/jpeg"
+    return response

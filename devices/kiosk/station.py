@@ -1,0 +1,174 @@
+"""What a kiosk does, without its page: look, answer, and hear whether the answer was right."""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from devices.camera import Camera, FolderCamera, Frame
+from devices.device import Device
+from edge.errors import PhotoMissing
+from edge.events import uuid7
+from edge.image import Picture, decode, encode_jpeg
+from edge.matcher import Answer
+
+REMEMBERED = 16
+"""So many answers can still be confirmed or corrected; each costs the bytes of one JPEG."""
+
+PHOTO_SIDE = 1280
+"""Pixels that a photo from the page keeps on its shorter side, if it has more: enough to be shown again."""
+
+SETTLED_LOOKS = 2
+"""A live answer counts as searched when given so many times in a row: a hand on its way is no search."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An answer that was given, with the photo it was about."""
+
+    id: str
+    answer: Answer
+    photo: bytes
+    name: str
+
+    @property
+    def sku(self) -> str | None:
+        """Name the product that was answered, if it was a match."""
+        return self.answer.candidates[0].product.sku if self.answer.verdict == "match" else None
+
+
+class Station:
+    """Answers what is in front of one camera and writes what shoppers say to the outbox.
+
+    Safe to call from several threads: the page's requests overlap.
+    """
+
+    def __init__(self, device: Device, camera: Camera | None) -> None:
+        self.device = device
+        self.camera = camera
+        self._given: OrderedDict[str, Given] = OrderedDict()
+        self._lock = threading.Lock()
+        self._camera_lock = threading.Lock()
+        self._settled_after = 1 if isinstance(camera, FolderCamera) else SETTLED_LOOKS
+        self._last: tuple[str, str | None] | None = None
+        self._seen = 0
+
+    def look(self) -> Given:
+        """Take a frame from the camera and answer it.
+
+        Raises:
+            SkipPhoto: this frame cannot be used.
+            FixSetup, StepBack: no release can answer.
+        """
+        frame = self._frame()
+        given = self._answer(frame.picture, encode_jpeg(frame.picture), frame.name)
+        if self._settles(given):
+            self._record_search(given)
+        return given
+
+    def view(self) -> bytes:
+        """Take a frame from the camera and give it as a JPEG, with no answer.
+
+        Raises:
+            SkipPhoto: this frame cannot be used.
+        """
+        return encode_jpeg(self._frame().picture, quality=80)
+
+    def answer_photo(self, photo: bytes) -> Given:
+        """Answer a photo that the page's own camera took.
+
+        Raises:
+            SkipPhoto: it is no photo that can be answered.
+            FixSetup, StepBack: no release can answer.
+        """
+        picture = decode(photo, shrink_to=PHOTO_SIDE)
+        # Encoded anew: upright, of one kind, and without the place and time a phone writes into its photos.
+        given = self._answer(picture, encode_jpeg(picture), "your photo")
+        if self._settles(given):
+            self._record_search(given)
+        return given
+
+    def given(self, answer_id: str) -> Given | None:
+        """Recall an answer, as long as it is among the last ones."""
+        with self._lock:
+            return self._given.get(answer_id)
+
+    def confirm(self, answer_id: str) -> Given:
+        """Write down that the shopper says the match was right.
+
+        Raises:
+            PhotoMissing: the answer is no longer remembered, or it was not a match.
+        """
+        given = self.given(answer_id)
+        if given is not None and given.sku is None:
+            raise PhotoMissing("That answer named no product: choose one of those shown.")
+        return self.tell(answer_id, given.sku if given else None)
+
+    def tell(self, answer_id: str, sku: str | None) -> Given:
+        """Write down what the shopper says the product is; None: none of the candidates.
+
+        The same product as was answered is a `confirmed` event, anything else a `corrected` one.
+
+        Raises:
+            PhotoMissing: the answer is no longer remembered, or `sku` was not one of its candidates.
+        """
+        given = self.given(answer_id)
+        if given is None:
+            raise PhotoMissing("That answer is too long ago: show the product once more.")
+        skus = [candidate.product.sku for candidate in given.answer.candidates]
+        if sku is not None and sku not in skus:
+            raise PhotoMissing(f"{sku!r} was not among the products offered: choose one of those shown.")
+        told = {"answer": given.id, "release": given.answer.release}
+        if sku is not None and sku == given.sku:
+            self.device.record("confirmed", {**told, "sku": sku})
+        else:
+            was = {"verdict": given.answer.verdict, "was": skus[0] if skus else None}
+            self.device.record("corrected", {**told, **was, "sku": sku, "candidates": skus})
+        return given
+
+    def close(self) -> None:
+        """Let the camera go."""
+        if self.camera is not None:
+            self.camera.close()
+
+    def _frame(self) -> Frame:
+        if self.camera is None:
+            raise PhotoMissing("This kiosk has no camera of its own: the page sends the photos.")
+        with self._camera_lock:
+            return self.camera.read()
+
+    def _answer(self, picture: Picture, photo: bytes, name: str) -> Given:
+        answer = self.device.see(picture)
+        given = Given(uuid7(), answer, photo, name)
+        with self._lock:
+            self._given[given.id] = given
+            while len(self._given) > REMEMBERED:
+                self._given.popitem(last=False)
+        return given
+
+    def _settles(self, given: Given) -> bool:
+        """Say whether this answer has just been given often enough in a row to be what was searched."""
+        what = (given.answer.verdict, given.sku)
+        with self._lock:
+            self._seen = self._seen + 1 if what == self._last else 1
+            self._last = what
+            return self._seen == self._settled_after and bool(given.answer.candidates)
+
+    def _record_search(self, given: Given) -> None:
+        self.device.record("searched", {"answer": given.id, **search_record(given.answer)})
+
+
+def search_record(answer: Answer) -> dict[str, object]:
+    """Write down an answer for a `searched` event: the verdict and the candidates, no picture."""
+    return {
+        "release": answer.release,
+        "verdict": answer.verdict,
+        "candidates": [
+            {
+                "sku": candidate.product.sku,
+                "similarity": round(candidate.similarity, 4),
+                "confidence": round(candidate.confidence, 4),
+            }
+            for candidate in answer.candidates
+        ],
+        "total_ms": round(answer.timings.total_ms, 2),
+    }

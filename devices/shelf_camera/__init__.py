@@ -1,0 +1,1 @@
+"""The shelf camera: looks at a shelf now and then, tells which slots are empty or hold the wrong product."""

@@ -1,0 +1,91 @@
+"""What a device tells about itself: `shelfsight status`."""
+
+from dataclasses import dataclass
+
+from devices.device import Device, last_sync
+from devices.enrollment import read_enrollment
+from edge.errors import NotEnrolled, ShelfsightError
+from edge.matcher import Matcher
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStatus:
+    """Who a device is, what it answers from, and how its last sync went.
+
+    `floor` is the lowest release it will accept; `rows` counts vectors; `search` says how they are searched;
+    `outbox` counts events that wait; `error` is the code of what keeps it from answering, `last_error` that
+    of the last sync. What is not known is None.
+    """
+
+    data: str
+    name: str
+    device_id: str | None
+    server: str | None
+    release: int | None
+    confirmed: tuple[int, ...]
+    set_aside: tuple[int, ...]
+    floor: int
+    model: str | None
+    variant: str | None
+    runtime: str | None
+    products: int | None
+    rows: int | None
+    search: str | None
+    outbox: int
+    last_sync: str | None
+    last_error: str | None
+    error: str | None
+
+
+def device_status(device: Device) -> DeviceStatus:
+    """Gather the status of `device`; its release is opened, nothing is changed.
+
+    Raises:
+        StorageUnusable: the device folder cannot be read.
+    """
+    settings, installation = device.settings, device.installation
+    last = last_sync(settings.data)
+    matcher, error = _open(device)
+    try:
+        enrollment = read_enrollment(settings.data)
+    except NotEnrolled:
+        enrollment = None
+    return DeviceStatus(
+        data=str(settings.data),
+        name=settings.name,
+        device_id=enrollment.device_id if enrollment else None,
+        server=enrollment.url if enrollment else None,
+        release=installation.current_version(),
+        confirmed=installation.confirmed(),
+        set_aside=tuple(sorted(installation.set_aside())),
+        floor=installation.floor(),
+        model=matcher.release.model if matcher else None,
+        variant=matcher.variant.name if matcher else None,
+        runtime=matcher.embedder.runtime if matcher else None,
+        products=len(matcher.stack.products) if matcher else None,
+        rows=int(matcher.stack.alive.sum()) if matcher else None,
+        search=search_method(matcher) if matcher else None,
+        outbox=device.waiting(),
+        last_sync=last.at if last else None,
+        last_error=last.error if last else None,
+        error=error.code if error else None,
+    )
+
+
+def search_method(matcher: Matcher) -> str:
+    """Say how a release is searched on this device, such as "annoy (50 trees) + exact scan of 12 rows"."""
+    if matcher.index.exact:
+        return "exact scan"
+    recipe, later = matcher.release.recipe, matcher.stack.row_count - matcher.stack.base_row_count
+    annoy = f"annoy ({recipe.trees} trees, search_k {recipe.search_k})"
+    return f"{annoy} + exact scan of {later} newer rows" if later else annoy
+
+
+def _open(device: Device) -> tuple[Matcher | None, ShelfsightError | None]:
+    """Open the release without stepping back from one that fails: a status changes nothing."""
+    try:
+        folder = device.installation.current()
+        settings = device.settings
+        return Matcher.open(folder, variant=settings.variant, threads=settings.threads), None
+    except ShelfsightError as error:
+        return None, error

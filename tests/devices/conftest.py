@@ -1,0 +1,90 @@
+"""What the tests of the devices share: a device folder with a real small release in it."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from devices.commands import main
+from devices.config import Settings
+from devices.device import OUTBOX_FILE, Device
+from edge.events import Event
+from edge.image import Picture
+from edge.installation import Installation
+from edge.model import Model
+from edge.outbox import Outbox
+from edge.release import Release
+from tests.edge.drawn_release import ReleaseMaker, draw_pack, photograph
+
+SKUS = ("apple juice", "bean soup", "corn flakes", "dark chocolate")
+PACKS = {sku: draw_pack(seed) for seed, sku in enumerate(SKUS, start=1)}
+
+Shelfsight = Callable[..., Result]
+
+
+def pack(sku: str) -> Picture:
+    """Give the picture of a product of the test release."""
+    return PACKS[sku]
+
+
+def install_release(data: Path, folder: Path, version: int = 1) -> None:
+    """Install the release in `folder` on the device in `data` under `version`, and confirm it."""
+    release = replace(Release.from_bytes((folder / "release.json").read_bytes()), version=version)
+    installation = Installation(data)
+    for entry in release.files:
+        shutil.copy(folder / entry.sha256, installation.staging(version) / entry.sha256)
+    installation.install(release, release.to_bytes())
+    installation.try_out(version, lambda _folder: None)
+
+
+def events_of(data: Path) -> list[Event]:
+    """Read what waits in the outbox of the device in `data`."""
+    with Outbox(data / OUTBOX_FILE) as outbox:
+        return outbox.batch()
+
+
+@pytest.fixture
+def release_folder(tiny_model: Model, tmp_path: Path) -> Path:
+    """Give a release of four drawn packs, with one golden photo."""
+    golden = [photograph(pack(SKUS[0]))]
+    return ReleaseMaker(tiny_model).write(tmp_path / "release", PACKS, golden)
+
+
+@pytest.fixture
+def data(release_folder: Path, tmp_path: Path) -> Path:
+    """Give the folder of a device that has the release installed as version 1."""
+    folder = tmp_path / "device"
+    install_release(folder, release_folder)
+    return folder
+
+
+@pytest.fixture
+def device(data: Path) -> Device:
+    """Give that device."""
+    return Device(Settings(data=data, name="Kiosk 3"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Give a folder with one photo of each product."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, sku in enumerate(SKUS):
+        (folder / f"{number}-{sku.replace(' ', '-')}.jpg").write_bytes(photograph(pack(sku), seed=number))
+    return folder
+
+
+@pytest.fixture
+def shelfsight(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Shelfsight]:
+    """Give the command `shelfsight`, with no environment and an empty home."""
+    for name in ("SHELFSIGHT_DATA", "SHELFSIGHT_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+    def run(*arguments: object) -> Result:
+        return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+    yield run

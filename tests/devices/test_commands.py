@@ -1,0 +1,162 @@
+"""The commands of a device, as a person types them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from devices.commands import MODULES, main
+from edge.image import decode
+from tests.devices.conftest import SKUS, Shelfsight, events_of
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_command_has_help(name: str, shelfsight: Shelfsight) -> None:
+    said = shelfsight(name, "--help")
+    assert said.exit_code == 0
+    assert "Usage:" in said.stdout
+    assert "--data" in said.stdout
+
+
+def test_the_commands_are_those_of_the_design() -> None:
+    assert set(main.list_commands(None)) == {  # type: ignore[arg-type]
+        "enroll", "sync", "match", "kiosk", "shelf-camera", "status", "doctor", "bench", "similar",
+    }  # fmt: skip
+
+
+def test_match_prints_one_object_a_photo(shelfsight: Shelfsight, data: Path, photos: Path) -> None:
+    paths = sorted(photos.iterdir())
+    said = shelfsight("match", *paths, "--json", "--top", 2, "--data", data)
+    assert said.exit_code == 0
+    answers = [json.loads(line) for line in said.stdout.splitlines()]
+    assert [answer["candidates"][0]["sku"] for answer in answers] == list(SKUS)
+    assert [answer["photo"] for answer in answers] == [str(path) for path in paths]
+    first = answers[0]
+    assert set(first) == {"photo", "verdict", "candidates", "release", "reason", "timings_ms"}
+    assert set(first["timings_ms"]) == {"decode", "embed", "search", "total"}
+    assert set(first["candidates"][0]) == {"sku", "title", "similarity", "confidence"}
+    assert len(first["candidates"]) == 2
+
+
+def test_match_records_nothing(shelfsight: Shelfsight, data: Path, photos: Path) -> None:
+    before = sorted(data.rglob("*"))
+    assert shelfsight("match", next(photos.iterdir()), "--data", data).exit_code == 0
+    assert sorted(data.rglob("*")) == before
+
+
+def test_a_bad_photo_is_said_and_the_rest_go_on(shelfsight: Shelfsight, data: Path, photos: Path) -> None:
+    good = min(photos.iterdir())
+    text, empty = photos / "text.jpg", photos / "empty.jpg"
+    text.write_text("no photo")
+    empty.write_bytes(b"")
+    said = shelfsight("match", text, good, photos / "gone.jpg", empty, "--json", "--data", data)
+    assert said.exit_code == 1
+    answers = [json.loads(line) for line in said.stdout.splitlines()]
+    assert [answer.get("code") for answer in answers] == [
+        "photo_unreadable", None, "photo_missing", "photo_unreadable",
+    ]  # fmt: skip
+    assert all(Path(answer["photo"]).name in answer["error"] for answer in answers if "error" in answer)
+    in_words = shelfsight("match", text, good, "--data", data)
+    assert in_words.stderr.startswith("error: ")
+    assert str(text) in in_words.stderr
+    assert SKUS[0] in in_words.stdout
+
+
+def test_match_explains_with_a_picture(
+    shelfsight: Shelfsight, data: Path, photos: Path, tmp_path: Path
+) -> None:
+    photo, out = min(photos.iterdir()), tmp_path / "why.png"
+    assert shelfsight("match", photo, "--explain", out, "--data", data).exit_code == 0
+    height, width, _ = decode(out.read_bytes()).shape
+    assert (height, width) == (64, 2 * 64 + 8)
+    assert shelfsight("match", photo, photo, "--explain", out, "--data", data).exit_code == 2
+    assert shelfsight("match", photo, "--explain", tmp_path / "why.gif", "--data", data).exit_code == 2
+
+
+def test_match_without_a_release_says_so_once(shelfsight: Shelfsight, tmp_path: Path, photos: Path) -> None:
+    said = shelfsight("match", *photos.iterdir(), "--data", tmp_path / "new")
+    assert said.exit_code == 1
+    assert said.stderr.count("error: ") == 1
+    assert "shelfsight sync" in said.stderr
+
+
+def test_the_data_folder_may_be_named_before_the_command(shelfsight: Shelfsight, data: Path) -> None:
+    said = shelfsight("--data", data, "status", "--json")
+    assert json.loads(said.stdout)["release"] == 1
+
+
+def test_wrong_usage_exits_with_two(shelfsight: Shelfsight) -> None:
+    assert shelfsight("match").exit_code == 2
+    assert shelfsight("look").exit_code == 2
+    assert shelfsight("shelf-camera", "--planogram", "plan.json").exit_code == 2
+
+
+def test_similar_lists_other_products(shelfsight: Shelfsight, data: Path) -> None:
+    said = shelfsight("similar", SKUS[0], "--top", 2, "--json", "--data", data)
+    alike = json.loads(said.stdout)["similar"]
+    assert len(alike) == 2
+    assert SKUS[0] not in {product["sku"] for product in alike}
+    assert shelfsight("similar", "toaster", "--data", data).exit_code == 1
+
+
+def test_status_says_what_answers(shelfsight: Shelfsight, data: Path) -> None:
+    status = json.loads(shelfsight("status", "--json", "--data", data).stdout)
+    assert (status["release"], status["floor"], status["products"], status["rows"]) == (1, 1, 4, 4)
+    assert (status["device_id"], status["server"], status["last_sync"], status["error"]) == (None,) * 4
+    assert status["variant"] == "int8"
+    assert "litert" in status["runtime"]
+    assert status["search"] == "exact scan"
+    in_words = shelfsight("status", "--data", data).stdout
+    assert "release  1" in in_words
+
+
+def test_status_of_a_new_device_names_what_is_missing(shelfsight: Shelfsight, tmp_path: Path) -> None:
+    status = json.loads(shelfsight("status", "--json", "--data", tmp_path / "new").stdout)
+    assert (status["release"], status["error"]) == (None, "no_release")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_damaged_setting_is_one_sentence(shelfsight: Shelfsight, data: Path) -> None:
+    (data / "device.toml").write_text("threads = 0")
+    said = shelfsight("status", "--data", data)
+    assert said.exit_code == 1
+    assert said.stderr.startswith("error: threads is 0 in ")
+    assert said.stderr.count("\n") == 1
+
+
+def test_match_loads_neither_web_nor_update_nor_database_code(data: Path, photos: Path) -> None:
+    script = (
+        "import sys; from devices.commands import main\n"
+        f"try: main(['match', {str(min(photos.iterdir()))!r}, '--json', '--data', {str(data)!r}])\n"
+        "except SystemExit as done: assert done.code == 0\n"
+        "heavy = {'flask', 'tuf', 'urllib3', 'sqlite3', 'cv2', 'rich', 'tensorflow', 'tomllib'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_enrolling_with_something_that_is_no_code_is_refused_before_any_request(
+    shelfsight: Shelfsight, tmp_path: Path
+) -> None:
+    said = shelfsight("enroll", "http://127.0.0.1:9", "hello", "--data", tmp_path / "new")
+    assert said.exit_code == 1
+    assert "XXXX-XXXX-FFFFFFFFFF" in said.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_enrolling_where_no_server_is_leaves_nothing_behind(shelfsight: Shelfsight, tmp_path: Path) -> None:
+    said = shelfsight("enroll", "http://127.0.0.1:9", "ABCD-EFGH-ABCDEFGHIJ", "--data", tmp_path / "new")
+    assert said.exit_code == 1
+    assert "http://127.0.0.1:9" in said.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_sync_before_enrollment_says_what_to_do(shelfsight: Shelfsight, data: Path) -> None:
+    said = shelfsight("sync", "--once", "--data", data)
+    assert said.exit_code == 1
+    assert "shelfsight enroll URL CODE" in said.stderr
+    assert json.loads(shelfsight("status", "--json", "--data", data).stdout)["last_error"] == "not_enrolled"
+    assert events_of(data) == []

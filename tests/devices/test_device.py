@@ -1,0 +1,69 @@
+"""A device: what it sees, and how it leaves a release that does not work."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from devices.config import Settings
+from devices.device import Device
+from edge.errors import BadSetting, NoRelease, StepBack
+from edge.image import decode
+from tests.devices.conftest import SKUS, events_of, install_release, pack
+from tests.edge.drawn_release import photograph
+
+
+def test_a_device_answers_photos_and_pictures_alike(device: Device) -> None:
+    photo = photograph(pack(SKUS[1]), seed=5)
+    of_photo, of_picture = device.see(photo), device.see(decode(photo))
+    assert of_photo.candidates[0].product.sku == of_picture.candidates[0].product.sku == SKUS[1]
+    assert of_photo.release == 1
+    assert len(device.see(photo, top=2).candidates) == 2
+
+
+def test_a_device_without_a_release_says_so(tmp_path: Path) -> None:
+    with pytest.raises(NoRelease, match="shelfsight sync"):
+        Device(Settings(data=tmp_path / "nothing")).see(photograph(pack(SKUS[0])))
+    assert not (tmp_path / "nothing").exists(), "looking changes nothing"
+
+
+def test_a_new_release_answers_from_the_next_photo_on(
+    device: Device, data: Path, release_folder: Path
+) -> None:
+    photo = photograph(pack(SKUS[0]))
+    assert device.see(photo).release == 1
+    install_release(data, release_folder, version=2)
+    assert device.see(photo).release == 2
+
+
+def test_a_spoiled_release_gives_way_to_the_last_good_one(data: Path, release_folder: Path) -> None:
+    install_release(data, release_folder, version=2)
+    index = data / "releases" / "2" / "index.ann"
+    index.write_bytes(index.read_bytes()[:-1])
+    device = Device(Settings(data=data))
+    assert device.see(photograph(pack(SKUS[0]))).release == 1
+    told = [event for event in events_of(data) if event.kind == "rolled_back"]
+    assert [(event.data["release"], event.data["to"], event.data["error"]) for event in told] == [
+        (2, 1, "index_broken")
+    ]
+
+
+def test_with_no_release_to_go_back_to_the_reason_is_said(device: Device, data: Path) -> None:
+    (data / "releases" / "1" / "index.json").write_text("{}")
+    with pytest.raises(StepBack):
+        device.see(photograph(pack(SKUS[0])))
+    assert [event.kind for event in events_of(data)] == ["rolled_back"]
+
+
+def test_a_mistyped_variant_is_the_settings_fault_and_not_the_releases(data: Path) -> None:
+    settings = replace(Settings(data=data), variant="int9")
+    with pytest.raises(BadSetting, match="int9"):
+        Device(settings).see(photograph(pack(SKUS[0])))
+    assert Device(Settings(data=data)).see(photograph(pack(SKUS[0]))).release == 1
+
+
+def test_an_event_is_kept_under_the_name_the_server_knows(device: Device, data: Path) -> None:
+    (data / "device.json").write_text('{"url": "http://127.0.0.1:1", "device_id": "d-7", "token": "t"}')
+    device.record("searched", {"verdict": "unknown"})
+    assert device.waiting() == 1
+    assert [(event.kind, event.device) for event in events_of(data)] == [("searched", "d-7")]
