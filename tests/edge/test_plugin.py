@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tests.edge.drawn_release import photograph
 
+README = Path(__file__).parents[2] / "README.md"
 PLUGIN = """
 import sys
 from pathlib import Path
@@ -43,6 +44,10 @@ def test_ten_lines_answer_a_photo_and_nothing_is_printed_by_us(
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(photograph(packs["pack-8"]))
     assert run(PLUGIN, str(release_folder), str(photo)) == "match pack-8\n"
+
+
+def test_the_example_of_the_readme_is_the_one_that_is_run_here() -> None:
+    assert PLUGIN.strip() in README.read_text(encoding="utf-8")
 
 
 def test_an_answer_brings_no_framework_no_server_and_no_thread(
