@@ -190,5 +190,8 @@ def _finite(text: str) -> float:
 
 
 def _brief(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        return "something nested too deep"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -226,23 +226,24 @@ class Installation:
         except TryLater:
             return None
 
-    def step_back(self, reason: str) -> int | None:
-        """Leave the release in use, which does not work, for the last good one; return its version, if any.
+    def step_back(self, reason: str, *, failed: int | None = None) -> int | None:
+        """Leave the release in use, which does not work, for the last good one; return the version of that.
 
-        If the files of the failing release are still the signed ones, it is set aside for `reason`. If the
-        disk spoiled them it is only taken out of use, and the next update fetches what was spoiled.
+        `failed` is the version that was found not to work, if the caller knows; should another one be in use
+        by now, nothing changes. If the failing release is still what was signed, it is set aside for
+        `reason`; if the disk spoiled it, it is only taken out of use, and the next update mends it.
 
         Raises:
             NoSpace, StorageUnusable: The disk fails.
         """
         with self._changing():
-            failed = self.current_version()
-            if failed is None:
-                return None
-            if is_whole(self._release(failed)):
-                self._ledger.add_set_aside(failed, reason)
+            current = self.current_version()
+            if current is None or (failed is not None and failed != current):
+                return current
+            if is_whole(self._release(current)):
+                self._ledger.add_set_aside(current, reason)
             else:
-                self._take_out(failed)
+                self._take_out(current)
             before = self.current_version()
             self._ledger.set_current(before)
             return before
@@ -310,10 +311,8 @@ class Installation:
         for version in self._versions(self._incoming, whole=False):
             if version < self.floor() or version in self.set_aside():
                 self._discard(self._incoming / str(version))
-        for folder in (self.folder, self._incoming):
-            for path in folder.glob(".*"):
-                if path.name.startswith(_DISCARDED) or path.suffix == ".tmp":
-                    delete(path)
+        for path in (*self._incoming.glob(f"{_DISCARDED}*"), *self._ledger.leftovers()):
+            delete(path)
 
     def _rollback_floor(self, version: int | None) -> int:
         release = read_manifest(self._release(version)) if version is not None else None

@@ -14,6 +14,8 @@ from edge.disk import storage_error, sync_folder, write_atomically
 CONFIRMED = "confirmed"
 """Name of the list of good versions, and of the mark inside each good release."""
 
+_NAMES = ("current", "tried", CONFIRMED, "floor", "set_aside")
+
 
 class Ledger:
     """Read and write the state files in the device folder."""
@@ -67,6 +69,10 @@ class Ledger:
         """Say that this version must not be used again."""
         reasons: Mapping[int, str] = {**self.set_aside(), version: reason}
         self._write("set_aside", {str(key): reasons[key] for key in sorted(reasons)})
+
+    def leftovers(self) -> list[Path]:
+        """Return the files that a kill left behind while a state file was being replaced."""
+        return [path for name in _NAMES for path in self._folder.glob(f".{name}.*.tmp")]
 
     def _write(self, name: str, value: object) -> None:
         path = self._folder / name

@@ -1,6 +1,7 @@
 """Check, link, move and delete the files of releases, with the disk's failures said in our words."""
 
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -53,9 +54,21 @@ def read_manifest(folder: Path) -> Release | None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Tell whether an installed release's manifest and files are still what was signed."""
+    """Tell whether an installed release is what was signed, and its index what was built here."""
     release = read_manifest(folder)
-    return release is not None and all(is_entry(folder / entry.sha256, entry) for entry in release.files)
+    return (
+        release is not None
+        and all(is_entry(folder / entry.sha256, entry) for entry in release.files)
+        and _index_is_whole(folder)
+    )
+
+
+def _index_is_whole(folder: Path) -> bool:
+    try:
+        said: object = json.loads((folder / "index.json").read_bytes())
+        return said == {"sha256": sha256_file(folder / "index.ann")}
+    except (OSError, ValueError, RecursionError, StorageUnusable):
+        return False
 
 
 def link(source: Path, target: Path) -> None:

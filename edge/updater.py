@@ -36,6 +36,7 @@ from edge.errors import (
     BadManifest,
     BadSignature,
     HashMismatch,
+    Incompatible,
     MetadataExpired,
     NoSpace,
     NotEnrolled,
@@ -44,6 +45,7 @@ from edge.errors import (
 )
 from edge.installation import Installation
 from edge.matcher import Matcher, check_golden
+from edge.model import choose_variant
 from edge.release import FileEntry, Release, check_offer, check_version
 from edge.release_files import delete, part_path, read_manifest, rename, sync_file
 from edge.transport import Transport
@@ -92,6 +94,7 @@ class Updater:
         self._installation = installation
         self._transport = transport
         self._device_class = device_class
+        self._variant = variant
         self._free_bytes = free_bytes or _free_bytes
         self._trial = trial or (lambda folder: check_golden(Matcher.open(folder, variant=variant), folder))
 
@@ -137,6 +140,8 @@ class Updater:
             set_aside=here.set_aside(),
             device_class=self._device_class,
         )
+        # A misspelled setting of this device must not condemn the release in its trial.
+        choose_variant(release.variants, self._variant, f"release {version}", Incompatible)
         missing = here.link_known(release)
         self._check_space(release, missing)
         self._fetch(release, missing, progress)
@@ -162,7 +167,7 @@ class Updater:
     def _signed_target(self, version: int) -> TargetFile:
         """Return hash and length of a release's manifest, as the offline keys signed them."""
         trust = self._installation.folder / "trust"
-        with _judged(self._transport.base_url):
+        with _judged(self._transport.base_url, trust):
             client = self._client(trust)
             client.refresh()
             target = client.get_targetinfo(f"releases/{version}.json")
@@ -313,14 +318,14 @@ class _Fetcher(FetcherInterface):
 
 
 @contextmanager
-def _judged(server: str) -> Iterator[None]:
+def _judged(server: str, trust: Path) -> Iterator[None]:
     """Say in our words what python-tuf found wrong."""
     try:
         yield
     except ExpiredMetadataError as error:
         raise MetadataExpired(
-            f"the signatures of {server} have expired ({error}): run `shelfsight-cloud tick` there, "
-            "and check this device's clock."
+            f"the signatures of {server} have expired ({error}): run `shelfsight-cloud tick` there "
+            "(`shelfsight-cloud keys` for root and targets), and check this device's clock."
         ) from error
     except BadVersionNumberError as error:
         raise Rollback(
@@ -341,7 +346,7 @@ def _judged(server: str) -> Iterator[None]:
             f"{server} has no release metadata ({error}): check that it is the sync server."
         ) from error
     except OSError as error:
-        raise storage_error(error, Path("trust")) from error
+        raise storage_error(error, trust) from error
 
 
 def _sync_tree(folder: Path) -> None:

@@ -93,6 +93,7 @@ def loopback_server() -> Iterator[LoopbackServer]:
 def _handler(server: LoopbackServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
         timeout = 5
 
         def do_GET(self) -> None:

@@ -415,6 +415,16 @@ def test_a_release_for_other_devices_is_refused(
     assert running.update(4, device_class="phone").current == 4
 
 
+def test_a_misspelled_variant_is_told_and_condemns_no_release(
+    running: Device, repository: RepositorySimulator
+) -> None:
+    repository.server.asked.clear()
+    running.refuses(3, Incompatible, "int9", variant="int9")
+    assert len(repository.server.paths("/v1/files/")) == 1  # the manifest alone
+
+    assert running.update(3, variant="int8").current == 3
+
+
 @pytest.mark.parametrize("what", ["manifest", "file"])
 def test_wrong_bytes_are_refused_and_deleted(
     running: Device, repository: RepositorySimulator, made: list[Made], what: str
