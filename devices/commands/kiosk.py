@@ -1,6 +1,8 @@
 """`shelfsight kiosk`: the page on a kiosk's screen."""
 
 import ipaddress
+import signal
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,6 +73,8 @@ def command(
         ) from error
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"kiosk at http://{shown}:{server.effective_port}/ (Ctrl-C stops it)")
+    # Whoever starts kiosks stops them by SIGTERM: leave as by Ctrl-C, with the camera let go.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
     stop = threading.Event()
     if with_sync:
         _sync_beside(device, stop)

@@ -122,7 +122,9 @@ def _add_answers(app: Flask, station: Station, settings: Settings) -> None:
     @app.post("/answers/<answer_id>/correct")
     def correct(answer_id: str) -> tuple[dict[str, str], int] | dict[str, str]:
         body = request.get_json(silent=True)
-        sku = body.get("sku") if isinstance(body, dict) else 0
+        sku = (
+            body.get("sku", False) if isinstance(body, dict) else False
+        )  # null says something: none of these
         if not (sku is None or isinstance(sku, str)):
             return {"error": 'Say which product it is: {"sku": "…"}, or null for none of them.'}, 400
         station.tell(answer_id, sku)

@@ -208,12 +208,24 @@ function choiceButton(candidate) {
   button.type = "button";
   button.className = "choice";
   button.append(span(candidate.title), span(candidate.price || candidate.category || "", "small"));
-  button.addEventListener("click", () => tell(() => sendCorrection(current.id, candidate.sku)));
+  button.addEventListener("click", () => tell(() => sendCorrection(current.id, candidate.sku), candidate));
   line.append(button);
   return line;
 }
 
-async function tell(send) {
+function showChosen(candidate) {
+  // Who told us what it is came to learn its price.
+  document.querySelector(".answer").dataset.verdict = "match";
+  text("heading", "You told us");
+  text("title", candidate.title);
+  text("category", candidate.category);
+  text("price", candidate.price);
+  element("price").hidden = !candidate.price;
+  element("sureness").hidden = true;
+  element("others").hidden = true;
+}
+
+async function tell(send, chosen = null) {
   clearTimeout(leaveTimer);
   clearTimeout(lookTimer);
   asking = true;
@@ -225,6 +237,7 @@ async function tell(send) {
     element("choose").hidden = true;
     element("result").hidden = false;
     element("ask").hidden = true;
+    if (chosen) showChosen(chosen);
     setTimeout(stopAsking, THANKS_MS);
   } catch (error) {
     stopAsking();

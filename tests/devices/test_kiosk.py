@@ -1,0 +1,172 @@
+"""The kiosk behind its page: what it answers, what it writes down, and whom it refuses."""
+
+import re
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from devices.camera import FolderCamera
+from devices.config import Settings
+from devices.device import Device
+from devices.kiosk.app import create_app
+from devices.kiosk.station import REMEMBERED, Station
+from devices.kiosk.wording import words_for
+from edge.image import decode
+from edge.matcher import Answer, Candidate, Timings
+from edge.products import Product
+from tests.devices.conftest import SKUS, events_of, pack
+from tests.edge.drawn_release import photograph
+
+
+@pytest.fixture
+def station(device: Device, photos: Path) -> Station:
+    return Station(device, FolderCamera(photos))
+
+
+@pytest.fixture
+def page(station: Station) -> FlaskClient:
+    return create_app(station, station.device.settings, hosts=["localhost"]).test_client()
+
+
+@pytest.fixture
+def phone(device: Device) -> FlaskClient:
+    """Give a page that has no camera of its own and sends photos."""
+    return create_app(Station(device, None), device.settings).test_client()
+
+
+def answer(verdict: str, *candidates: Candidate, reason: str = "clear") -> Answer:
+    return Answer(verdict, candidates, 7, reason, Timings(0.0, 0.0, 0.0, 0.0), None)
+
+
+APPLE = Candidate(Product("A1", "Apple", "Fruit", price="2.49"), 0.9, 0.998)
+
+
+@pytest.mark.parametrize(
+    ("given", "tone", "heading", "title"),
+    [
+        (answer("match", APPLE), "match", "Found it", "Apple"),
+        (answer("match", Candidate(Product("A1"), 0.9, 0.9)), "match", "Found it", "A1"),
+        (answer("unsure", APPLE, reason="close_runner_up"), "unsure", "Not quite sure", None),
+        (answer("unknown", APPLE, reason="low_similarity"), "unknown", "Not found", None),
+        (answer("unknown", reason="empty_catalog"), "unknown", "Not found", None),
+        (answer("unsure", APPLE, reason="nothing_in_view"), "waiting", "Ready", None),
+        (answer("unsure", APPLE, reason="too_dark"), "waiting", "Too dark", None),
+        (answer("unsure", APPLE, reason="too_bright"), "waiting", "Too bright", None),
+    ],
+)
+def test_every_verdict_has_plain_words(given: Answer, tone: str, heading: str, title: str | None) -> None:
+    words = words_for(given, "€")
+    assert (words.tone, words.heading) == (tone, heading)
+    assert title is None or words.title == title
+
+
+def test_a_match_says_price_and_never_a_whole_hundred_percent() -> None:
+    words = words_for(answer("match", APPLE), "€")
+    assert (words.price, words.sureness, words.detail) == ("€2.49", "99 % sure", "Fruit")
+
+
+def test_looking_answers_the_next_photo_and_shows_it(page: FlaskClient, data: Path) -> None:
+    seen = page.post("/look").json
+    assert seen["candidates"][0]["sku"] == SKUS[0]
+    assert seen["words"]["title"] == "Apple Juice"
+    shown = page.get(seen["frame"])
+    assert shown.content_type == "image/jpeg"
+    assert decode(shown.data).shape == (64, 64, 3)
+    assert [event.kind for event in events_of(data)] == ["searched"]
+    assert events_of(data)[0].data["answer"] == seen["id"]
+
+
+def test_a_yes_is_a_confirmed_event(page: FlaskClient, data: Path) -> None:
+    seen = page.post("/look").json
+    assert page.post(f"/answers/{seen['id']}/confirm").status_code == 200
+    assert events_of(data)[-1].kind == "confirmed"
+    assert events_of(data)[-1].data == {"answer": seen["id"], "release": 1, "sku": SKUS[0]}
+
+
+def test_not_this_is_a_corrected_event_with_the_right_product(page: FlaskClient, data: Path) -> None:
+    seen = page.post("/look").json
+    assert page.post(f"/answers/{seen['id']}/correct", json={"sku": SKUS[2]}).status_code == 200
+    told = events_of(data)[-1]
+    assert (told.kind, told.data["was"], told.data["sku"]) == ("corrected", SKUS[0], SKUS[2])
+    assert page.post(f"/answers/{seen['id']}/correct", json={"sku": None}).status_code == 200
+    assert events_of(data)[-1].data["sku"] is None
+
+
+def test_the_answered_product_chosen_after_all_is_a_confirmation(page: FlaskClient, data: Path) -> None:
+    seen = page.post("/look").json
+    page.post(f"/answers/{seen['id']}/correct", json={"sku": SKUS[0]})
+    assert events_of(data)[-1].kind == "confirmed"
+
+
+@pytest.mark.parametrize("body", [{"sku": "toaster"}, {"sku": 7}, {}, [], "x"])
+def test_a_product_that_was_not_offered_is_refused(body: object, page: FlaskClient, data: Path) -> None:
+    seen = page.post("/look").json
+    refused = page.post(f"/answers/{seen['id']}/correct", json=body)
+    assert refused.status_code in (400, 404)
+    assert "error" in refused.json
+    assert [event.kind for event in events_of(data)] == ["searched"]
+
+
+def test_old_answers_are_forgotten(page: FlaskClient) -> None:
+    first = page.post("/look").json
+    for _ in range(REMEMBERED):
+        page.post("/look")
+    for request in (page.get(first["frame"]), page.post(f"/answers/{first['id']}/confirm")):
+        assert request.status_code == 404
+        assert "once more" in request.json["error"]
+
+
+def test_a_photo_from_the_page_is_answered_and_searched_once_when_it_settles(
+    phone: FlaskClient, data: Path
+) -> None:
+    photo = photograph(pack(SKUS[3]))
+    answers = [phone.post("/answer", data=photo).json for _ in range(4)]
+    assert {answer["candidates"][0]["sku"] for answer in answers} == {SKUS[3]}
+    assert [event.kind for event in events_of(data)] == ["searched"]
+
+
+def test_what_is_no_photo_is_said_plainly(phone: FlaskClient) -> None:
+    refused = phone.post("/answer", data=b"hello")
+    assert refused.status_code == 422
+    assert refused.json["code"] == "photo_unreadable"
+    assert phone.post("/look").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_another_website_cannot_make_the_kiosk_act(
+    headers: dict[str, str], page: FlaskClient, data: Path
+) -> None:
+    assert page.post("/look", headers=headers).status_code == 403
+    own = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
+    assert page.post("/look", headers=own).status_code == 200
+
+
+def test_a_foreign_name_that_points_here_is_refused(page: FlaskClient) -> None:
+    assert page.get("/", headers={"Host": "evil.example"}).status_code == 400
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_runs_no_inline_script(page: FlaskClient) -> None:
+    shown = page.get("/")
+    policy = shown.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", shown.text)
+    assert not re.search(r"<script>|\son\w+=|style=", shown.text)
+    for link in re.findall(r'(?:src|href)="(/[^"]+)"', shown.text):
+        with page.get(link) as file:
+            assert file.status_code == 200, link
+
+
+def test_a_shops_name_for_its_kiosk_is_text_and_not_markup(device: Device) -> None:
+    settings = Settings(data=device.settings.data, name="<b>Dairy</b>")
+    shown = create_app(Station(device, None), settings).test_client().get("/")
+    assert "&lt;b&gt;Dairy&lt;/b&gt;" in shown.text

@@ -1,0 +1,135 @@
+"""A shopper at the kiosk: a real browser on the real page, over a real release on this disk."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from edge.model import Model
+from tests.devices.conftest import SKUS, events_of, install_release, pack
+from tests.edge.drawn_release import ReleaseMaker, photograph
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ROOT = Path(__file__).resolve().parents[2]
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+    # A camera that shows a moving test picture, and is allowed without a question.
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def data(tiny_model: Model, tmp_path: Path) -> Path:
+    packs = {sku: pack(sku) for sku in SKUS}
+    folder = ReleaseMaker(tiny_model).write(tmp_path / "release", packs, [photograph(pack(SKUS[0]))])
+    install_release(tmp_path / "device", folder)
+    return tmp_path / "device"
+
+
+@pytest.fixture
+def browser() -> Iterator["Browser"]:
+    required = os.environ.get("SHELFSIGHT_REQUIRE_BROWSER") == "1"
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        chromium = None
+    if chromium is None:
+        if required:
+            pytest.fail("SHELFSIGHT_REQUIRE_BROWSER is set, and there is no Chromium or no playwright")
+        pytest.skip("no Chromium on this machine (apt-get install chromium), or no playwright")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@contextmanager
+def kiosk(data: Path, *options: object) -> Iterator[str]:
+    """Run `shelfsight kiosk` on a free port in a process of its own; gives its address."""
+    script = "from devices.commands import main; main()"
+    command = [sys.executable, "-c", script, "kiosk", "--port", "0", "--data", data, *options]
+    environment = os.environ | {"SHELFSIGHT_NAME": "Kiosk 3, dairy"}
+    process = subprocess.Popen(
+        [str(part) for part in command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        greeting = process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+/", greeting)
+        try:
+            assert found, greeting
+            yield found[0]
+        finally:
+            process.terminate()
+            assert process.wait(timeout=10) == 0
+
+
+@contextmanager
+def looking(browser: "Browser", address: str, width: int, height: int) -> Iterator["Page"]:
+    """Open the page, and at the end see that it had nothing to complain about."""
+    page = browser.new_page(viewport={"width": width, "height": height})
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda request: complaints.append(f"{request.url} failed"))
+    page.goto(address)
+    yield page
+    page.close()
+    assert complaints == []
+
+
+def test_a_shopper_sees_the_answer_and_says_that_it_is_another_product(
+    browser: "Browser", data: Path, tmp_path: Path
+) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    (frames / "seen.jpg").write_bytes(photograph(pack(SKUS[1])))
+    with kiosk(data, "--frames", frames) as address, looking(browser, address, 1920, 1080) as page:
+        page.get_by_role("heading", name="Bean Soup").wait_for()
+        assert page.evaluate("document.getElementById('frame').decode().then(() => true)")
+        page.screenshot(path=tmp_path / "answer.png")
+        page.get_by_role("button", name="Not this").click()
+        page.get_by_role("heading", name="Which one is it?").wait_for()
+        assert page.get_by_role("button", name="Bean Soup").count() == 0, (
+            "what was refused is not offered again"
+        )
+        page.screenshot(path=tmp_path / "choose.png")
+        page.get_by_role("button", name="Corn Flakes").click()
+        page.get_by_role("status").filter(has_text="Thank you").wait_for()
+        page.screenshot(path=tmp_path / "thanks.png")
+    told = [event for event in events_of(data) if event.kind == "corrected"]
+    assert [(event.data["was"], event.data["sku"]) for event in told] == [(SKUS[1], SKUS[2])]
+
+
+def test_a_phone_answers_through_its_own_camera_and_from_a_chosen_photo(
+    browser: "Browser", data: Path, tmp_path: Path
+) -> None:
+    photo = tmp_path / "mine.jpg"
+    photo.write_bytes(photograph(pack(SKUS[3])))
+    with kiosk(data) as address, looking(browser, address, 390, 844) as page:
+        page.locator("#live").wait_for(state="visible")
+        page.locator("#facts", has_text="Release 1").wait_for()
+        page.locator("#file").set_input_files(photo)
+        page.get_by_role("heading", name="Dark Chocolate").wait_for()
+        page.screenshot(path=tmp_path / "phone.png", full_page=True)
+        page.get_by_role("button", name="Yes, that’s it").click()
+        page.get_by_role("status").filter(has_text="Thank you").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out at the side"
+    assert [event.data["sku"] for event in events_of(data) if event.kind == "confirmed"] == [SKUS[3]]
