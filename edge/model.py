@@ -28,7 +28,8 @@ class Decision:
     The confidence of a candidate is the logistic function of `bias`, of its similarity times
     `similarity_weight`, and of its margin times `margin_weight`; the margin is how much more similar it is
     than the best other candidate. `unknown_similarity` is the cosine under which a product counts as not in
-    the catalog, `match_confidence` (0..1) what the best candidate needs to be a match.
+    the catalog, `match_confidence` (0..1) what the best candidate needs to be a match. `extra` holds unknown
+    fields.
     """
 
     match_confidence: float
@@ -36,6 +37,7 @@ class Decision:
     bias: float
     similarity_weight: float
     margin_weight: float
+    extra: Mapping[str, object] = field(default_factory=dict)
 
     def confidences(self, similarities: Sequence[float]) -> tuple[float, ...]:
         """Turn the similarities of candidates, best first, into their confidences, 0..1.
@@ -220,6 +222,7 @@ def read_decision(reader: Fields) -> Decision:
         bias=reader.number("bias"),
         similarity_weight=reader.number("similarity_weight"),
         margin_weight=reader.number("margin_weight"),
+        extra=reader.rest(),
     )
 
 
@@ -235,6 +238,7 @@ def variant_record(variant: Variant) -> dict[str, object]:
         "target": variant.target,
         "precision": variant.precision,
         "decision": {
+            **decision.extra,
             "match_confidence": decision.match_confidence,
             "unknown_similarity": decision.unknown_similarity,
             "bias": decision.bias,

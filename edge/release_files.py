@@ -66,7 +66,7 @@ def is_whole(folder: Path) -> bool:
 def _index_is_whole(folder: Path) -> bool:
     try:
         said: object = json.loads((folder / "index.json").read_bytes())
-        return said == {"sha256": sha256_file(folder / "index.ann")}
+        return isinstance(said, dict) and said.get("sha256") == sha256_file(folder / "index.ann")
     except (OSError, ValueError, RecursionError, StorageUnusable):
         return False
 

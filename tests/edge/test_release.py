@@ -60,7 +60,7 @@ EXTRAS = st.dictionaries(
     ),
     max_size=3,
 )
-DECISIONS = st.builds(Decision, st.floats(0, 1), st.floats(-1, 1), FINITE, FINITE, FINITE)
+DECISIONS = st.builds(Decision, st.floats(0, 1), st.floats(-1, 1), FINITE, FINITE, FINITE, EXTRAS)
 
 
 @st.composite
