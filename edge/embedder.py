@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import math
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -268,11 +269,13 @@ def _find_output(path: Path, interpreter: _Interpreter, *, rank: int, dimension:
 
 
 _chatter_lock = Lock()
+# Information, as TFLite and TensorFlow's log mark it, and two lines that TensorFlow puts around its own.
+_CHATTER = re.compile(rb"INFO: |I\d{4} |WARNING: All log messages before absl|To enable the following instr")
 
 
 @contextmanager
 def _without_chatter() -> Iterator[None]:
-    """Keep a runtime's `INFO:` lines and deprecation warnings off the standard error; the rest is passed on.
+    """Keep a runtime's information and deprecation warnings off the standard error; the rest is passed on.
 
     Runtimes write from C++, past Python's `sys.stderr`, hence the descriptor itself is turned aside.
     """
@@ -292,7 +295,7 @@ def _without_chatter() -> Iterator[None]:
             os.dup2(kept, 2)
             os.close(kept)
             aside.seek(0)
-            told = b"".join(line for line in aside if not line.startswith(b"INFO: "))
+            told = b"".join(line for line in aside if not _CHATTER.match(line))
             if told:
                 os.write(2, told)
 

@@ -1,5 +1,6 @@
 """`edge.embedder`: real networks, whole and broken, in a real runtime."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -171,6 +172,20 @@ def test_nothing_is_printed_and_a_real_complaint_is_not_swallowed(tiny_model: Mo
     )
     done = run_python(script, str(tiny_model.path(tiny_model.variant())))
     assert (done.stdout, done.stderr) == ("", "ERROR: a real complaint\n")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed")
+def test_tensorflow_answers_in_silence_where_it_is_the_only_runtime(tiny_model: Model) -> None:
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "sys.modules['ai_edge_litert'] = sys.modules['tflite_runtime'] = None\n"
+        "from edge.embedder import Embedder\n"
+        "embedder = Embedder.open(Path(sys.argv[1]), dimension=16, input_size=32)\n"
+        "print(embedder.runtime.split()[0])\n"
+    )
+    done = run_python(script, str(tiny_model.path(tiny_model.variant())))
+    assert (done.stdout, done.stderr) == ("tensorflow\n", "")
 
 
 def test_a_service_without_a_standard_error_opens_a_model(tiny_model: Model) -> None:
