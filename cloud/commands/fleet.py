@@ -35,7 +35,7 @@ def command(ctx: click.Context, data: Path, as_json: bool) -> None:
 @command.command("code")
 @click.option(
     "--ttl",
-    type=click.FloatRange(min=1 / 60),
+    type=click.FloatRange(min=0, min_open=True),
     default=DEFAULT_TTL / timedelta(hours=1),
     show_default=True,
     metavar="HOURS",

@@ -80,6 +80,6 @@ def _tell(publication: Publication) -> None:
         return
     click.echo(
         f"Release {release.version}: {release.products} products, {release.rows} vectors, "
-        f"model {release.model}, {release.files} files, {release.size:,} bytes."
+        f"model {release.model}, {release.files} files."
     )
-    click.echo(f"A device with the release before it fetches {release.new_bytes:,} bytes.")
+    click.echo(f"A new device fetches {release.size:,} bytes, one that is up to date {release.new_bytes:,}.")

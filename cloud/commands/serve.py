@@ -3,6 +3,7 @@
 import logging
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -66,8 +67,10 @@ def command(host: str, port: int, open_console: bool, data: Path) -> None:
     ticker = Ticker(workspace.metadata, workspace.keys)
     ticker.start()
     signal.signal(signal.SIGTERM, _stop)
-    _greet(host, int(getattr(server, "effective_port", port)), data)
-    server.run()  # returns on Ctrl-C and on SIGTERM, when running requests have been answered
+    # Inside the loop waitress itself takes both, and answers the running requests first.
+    with suppress(KeyboardInterrupt, SystemExit):
+        _greet(host, int(getattr(server, "effective_port", port)), data)
+        server.run()
     ticker.stop()
     click.echo("Stopped.")
 

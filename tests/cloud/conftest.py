@@ -53,7 +53,7 @@ def client(app: Flask) -> FlaskClient:
 
 
 @contextmanager
-def serving(workspace: Workspace) -> Iterator[str]:
+def serving(workspace: Workspace, stop_by: signal.Signals = signal.SIGTERM) -> Iterator[str]:
     """Run `shelfsight-cloud serve` on a free port in a process of its own; gives its address."""
     command = [sys.executable, "-c", "from cloud.commands import main; main()", "serve", "--port", "0"]
     process = subprocess.Popen(
@@ -67,7 +67,7 @@ def serving(workspace: Workspace) -> Iterator[str]:
             assert found, greeting
             yield found[0]
         finally:
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(stop_by)
             said = process.stdout.read()
             assert process.wait(timeout=10) == 0
     assert said.endswith("Stopped.\n")
