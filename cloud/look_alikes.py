@@ -4,8 +4,9 @@ By a difference hash (N. Krawetz, "Kind of Like That", 2013), here of 128 bits: 
 gray picture is brighter than its right and than its lower neighbor. The packs of two flavors often differ in
 color alone, so where hashes agree, small color pictures are compared.
 
-Measured on the Grocery Store Dataset: JPEG quality 40, half the size, and 10 to 20 % more light change at
-most 4 bits. Among its 5,502 photos 12 pairs are within 6 bits, 5 of them packs of other flavors; the color
+Measured on 120 photos and packshots of the Grocery Store Dataset: JPEG quality 40, half the size and 20 %
+less light are all found, 10 % more light in 87 % (what is white already does not follow), a frame of 2 % cut
+off in 9 %. Among all 5,502 photos 11 pairs are within 6 bits, half of them packs of two flavors; the color
 limit leaves 3, each two shots of one thing a moment apart.
 """
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from edge.image import Picture, fit
 
 NEAR_BITS = 6
+_STEP = 1.5  # levels; less is noise where a picture is flat
 _NEAR_COLOR = 3.5  # mean difference of the cells, in levels of 255 at equal brightness
 _CELLS = 9
 _BITS = 128
@@ -36,11 +38,12 @@ class Fingerprint:
 def fingerprint(picture: Picture) -> Fingerprint:
     """Fingerprint a picture so that copies of it come out near."""
     colors = fit(picture, _CELLS).astype(np.float32)
-    gray = np.rint(colors @ _GRAY)
-    right = gray[:-1, 1:] > gray[:-1, :-1]
-    below = gray[1:, :-1] > gray[:-1, :-1]
-    packed = np.packbits(np.concatenate([right.ravel(), below.ravel()]))
-    return Fingerprint(int.from_bytes(packed.tobytes()), colors * np.float32(128 / max(colors.mean(), 1.0)))
+    colors *= np.float32(128 / max(colors.mean(), 1.0))
+    gray = colors @ _GRAY
+    right = gray[:-1, 1:] - gray[:-1, :-1]
+    below = gray[1:, :-1] - gray[:-1, :-1]
+    packed = np.packbits(np.concatenate([right.ravel(), below.ravel()]) > _STEP)
+    return Fingerprint(int.from_bytes(packed.tobytes()), colors)
 
 
 def near_pairs(fingerprints: Mapping[str, Fingerprint]) -> set[tuple[str, str]]:
