@@ -49,7 +49,8 @@ class Transport:
 
     `token` is sent as a bearer token. `timeout_s` bounds connecting and every silence; a body that brings
     fewer than `least_rate` bytes a second over `rate_window_s` seconds is given up, so that a server that
-    drips cannot hold the device. `bytes_received` counts the bytes of all bodies.
+    drips cannot hold the device (of a head that drips, only each silence is bounded). `bytes_received` counts
+    the bytes of all bodies.
     """
 
     def __init__(
