@@ -237,6 +237,33 @@ def test_two_builds_give_the_same_bytes(tmp_path: Path, stack: SegmentStack) -> 
     assert build_annoy(stack, tmp_path / "third", IndexRecipe(trees=10, search_k=400, seed=8)) != first
 
 
+def test_the_file_is_laid_out_as_the_formats_page_says(tmp_path: Path, stack: SegmentStack) -> None:
+    path = tmp_path / "index.ann"
+    build_annoy(stack, path, EAGER)
+    count, dimension = stack.base_row_count, stack.dimension
+    words = np.fromfile(path, dtype="<i4").reshape(-1, 3 + dimension)
+    below, children = words[:, 0], words[:, 1:3]
+    np.testing.assert_array_equal(below[:count], 1)
+    np.testing.assert_array_equal(words[:count, 3:].view("<f4"), stack.vectors(np.arange(count)))
+    assert below[-1] == count  # a root
+    rows_of: dict[int, set[int]] = {}
+    for node in range(len(words)):  # children come before their parents
+        n = int(below[node])
+        if node < count:
+            rows_of[node] = {node}
+        elif n <= dimension + 2:
+            rows_of[node] = set(words[node, 1 : 1 + n].tolist())
+        else:
+            negative, positive = (rows_of[child] for child in children[node].tolist())
+            rows_of[node] = negative | positive
+        assert len(rows_of[node]) == n
+    assert sum(len(rows) == count for rows in rows_of.values()) >= EAGER.trees
+    plane = words[-1, 3:].view("<f4")
+    negative, positive = (rows_of[child] for child in children[-1].tolist())
+    side = stack.vectors(np.arange(count)) @ plane
+    assert side[sorted(positive)].min() > side[sorted(negative)].max()
+
+
 def test_another_process_builds_the_same_bytes(tmp_path: Path, stack: SegmentStack) -> None:
     here = build_annoy(stack, tmp_path / "here", EAGER)
     segment = stack.segments[0].path

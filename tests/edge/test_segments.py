@@ -98,6 +98,14 @@ def test_the_bytes_of_a_small_base_never_change() -> None:
     assert encode_base(some_content()) == head + padding + b"\x01\x02\x03\x04\xff\x00\x00\x00"
 
 
+def test_the_example_in_the_formats_page_is_this_base() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    data = encode_base(some_content())
+    assert data[16 : 16 + int.from_bytes(data[12:16], "little")].decode() in page
+    assert f"{len(data)} bytes" in page
+    assert hashlib.sha256(data).hexdigest() in page
+
+
 @in_a_shared_folder
 @given(catalogs)
 def test_what_was_written_is_read_back(tmp_path: Path, catalog: Catalog) -> None:
