@@ -120,11 +120,10 @@ class Device:
             try:
                 return self._open_checked(folder)
             except (StepBack, TrialFailed, Incompatible) as error:
-                back = self.installation.step_back(str(error))
-                self.record(
-                    "rolled_back",
-                    {"release": failing, "to": back, "error": error.code, "message": str(error)},
-                )
+                back = self.installation.step_back(str(error), failed=failing)
+                if failing is not None and (back is None or back < failing):  # no update came in between
+                    told = {"release": failing, "to": back, "error": error.code, "message": str(error)}
+                    self.record("rolled_back", told)
                 if back is None:
                     raise
 

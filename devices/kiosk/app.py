@@ -128,7 +128,7 @@ def _add_answers(app: Flask, station: Station, settings: Settings) -> None:
         if not (sku is None or isinstance(sku, str)):
             return {"error": 'Say which product it is: {"sku": "…"}, or null for none of them.'}, 400
         station.tell(answer_id, sku)
-        return {"thanks": "Thank you, I will learn from that."}
+        return {"thanks": "Thank you, I will pass that on."}
 
 
 def answer_record(given: Given, currency: str) -> dict[str, object]:

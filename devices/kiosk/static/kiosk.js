@@ -154,6 +154,7 @@ function showStill(answer) {
   frame.alt = answer.name;
   frame.hidden = false;
   element("live").hidden = true;
+  document.body.classList.add("still");
   note("");
 }
 
@@ -183,6 +184,7 @@ function pause(on) {
   if (!on && source === "browser" && element("live").srcObject) {
     element("live").hidden = false;
     element("frame").hidden = true;
+    document.body.classList.remove("still");
   }
   if (!on) look();
 }
