@@ -91,10 +91,11 @@ def _inspect_duplicates(
     for same in by_hash.values():
         for photo in same[1:]:
             yield _duplicate(photo, same[0])
+    # The photo that comes later is the one to look at: test photos come after all references.
+    place = {name: number for number, name in enumerate(by_hash)}
     for one, other in sorted(near_pairs(fingerprints)):
-        # The test photo is the one to look at: its reference twin makes the measure too good.
-        first, second = by_hash[one][0], by_hash[other][0]
-        yield _duplicate(first, second) if first.split == "test" else _duplicate(second, first)
+        first, second = sorted((one, other), key=place.__getitem__)
+        yield _duplicate(by_hash[second][0], by_hash[first][0])
 
 
 def _duplicate(photo: ReferencePhoto, twin: ReferencePhoto) -> Finding:
