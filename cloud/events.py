@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
 from cloud.database import Base, transaction
 from cloud.times import UtcTime, now
-from edge.errors import BadSetting, SkipRecord
+from edge.errors import BadSetting, SkipRecord, StorageUnusable
 from edge.events import Event
 
 MOST_IN_A_BATCH: Final = 1000
@@ -148,9 +148,11 @@ class Events:
     def _keep(self, events: Sequence[KeptEvent]) -> None:
         # Two deliveries of one batch may run side by side; the second then finds the ids of the first.
         try:
-            with self._sessions.begin() as session:
+            with transaction(self._sessions) as session:
                 _insert_new(session, events)
-        except IntegrityError:
+        except StorageUnusable as error:
+            if not isinstance(error.__cause__, IntegrityError):
+                raise
             with transaction(self._sessions) as session:
                 _insert_new(session, events)
 

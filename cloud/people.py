@@ -2,6 +2,7 @@
 
 import ipaddress
 from typing import Final
+from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, abort, jsonify, request
 
@@ -20,10 +21,16 @@ blueprint = Blueprint("people", __name__)
 def keep_strangers_out() -> None:
     """Answer callers on this machine alone, while there is no login.
 
-    Behind a proxy every caller seems to sit on this machine; a request that was passed on says so itself.
+    Behind a proxy every caller seems to sit on this machine; a request that was passed on says so itself. And
+    a stranger's page in a browser on this machine may have its own name lead here (DNS rebinding); such a
+    request asks for that name.
     """
+    if rooms().people_anywhere:
+        return
     passed_on = any(name in request.headers for name in _PASSED_ON)
-    if not rooms().people_anywhere and (passed_on or not _is_loopback(request.remote_addr)):
+    asked_for = urlsplit(f"//{request.host}").hostname
+    local = asked_for == "localhost" or _is_loopback(asked_for)
+    if passed_on or not local or not _is_loopback(request.remote_addr):
         abort(403, "this page has no login yet, so it is shown on the server's own machine only")
 
 

@@ -93,10 +93,16 @@ def test_other_machines_are_shown_nothing_of_it(client: FlaskClient, page: str) 
         {"REMOTE_ADDR": "192.0.2.7"},
         {"HTTP_X_FORWARDED_FOR": "192.0.2.7"},
         {"HTTP_FORWARDED": "for=192.0.2.7"},
+        {"HTTP_HOST": "shop.example.com:8080"},
     ):
         answer = client.get(page, environ_overrides=environment)
         assert answer.status_code == 403
         assert "no login" in answer.json["error"]
+
+
+@pytest.mark.parametrize("host", ["localhost:8080", "127.0.0.1:8080", "[::1]:8080"])
+def test_this_machine_is_shown_the_pages_by_any_of_its_names(client: FlaskClient, host: str) -> None:
+    assert client.get("/v1/releases", environ_overrides={"HTTP_HOST": host}).status_code == 200
 
 
 def test_devices_on_other_machines_are_served(client: FlaskClient) -> None:

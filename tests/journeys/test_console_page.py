@@ -1,0 +1,126 @@
+"""The server's page at `/`, opened by a real browser over a real socket, with something on every shelf."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cloud import signing
+from cloud.catalog import Catalog
+from cloud.events import Events
+from cloud.fleet import DeviceInfo, Fleet
+from cloud.publishing import publish
+from cloud.workspace import Workspace
+from edge.events import new_event
+from edge.model import open_model
+from tests.cloud.conftest import add_pack, serving
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, ViewportSize
+
+pytestmark = pytest.mark.browser
+TINY_MODEL = Path(__file__).resolve().parent.parent / "data" / "tiny-int8"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+]
+
+
+@pytest.fixture
+def browser() -> Iterator["Browser"]:
+    """Give a headless Chromium; without one the test is skipped, unless it is demanded."""
+    chromium = shutil.which("chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        chromium = None
+    if chromium is None:
+        reason = "needs chromium on the PATH and the playwright package"
+        if os.environ.get("SHELFSIGHT_REQUIRE_BROWSER") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Give a shop with 30 products, a release, two devices, their events and a shelf."""
+    workspace = Workspace.create(tmp_path_factory.mktemp("shop") / "data")
+    signing.create_repository(workspace.metadata, workspace.keys)
+    sessions = workspace.sessions()
+    catalog = Catalog(sessions, workspace.photo_storage())
+    for number in range(30):
+        add_pack(catalog, number, price=f"{number}.49")
+    publish(workspace, open_model(TINY_MODEL))
+    fleet, events = Fleet(sessions), Events(sessions)
+    fingerprint = signing.fingerprint(workspace.metadata)
+    kiosk, _ = fleet.enroll(fleet.new_code(fingerprint), DeviceInfo("Kiosk by the door", "kiosk", "0.1.0"))
+    camera, _ = fleet.enroll(fleet.new_code(fingerprint), DeviceInfo("Shelf camera", "shelf-camera", "0.1.0"))
+    fleet.seen(kiosk, 1, {})
+    searched = {"verdict": "match", "sku": "pack-03", "similarity": 0.91}
+    empty = {"slot": "A1", "sku": "pack-01", "before": "ok", "after": "empty", "seen": None}
+    events.take(kiosk, [new_event(kiosk, "searched", searched).to_record()])
+    events.take(camera, [new_event(camera, "slot_changed", empty).to_record()])
+    return workspace
+
+
+def test_the_console_shows_the_shop_and_its_browser_has_nothing_to_complain_of(
+    shop: Workspace, browser: "Browser", tmp_path: Path
+) -> None:
+    complaints: list[str] = []
+    strangers: list[str] = []
+    with serving(shop) as address:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("requestfailed", lambda request: complaints.append(request.url))
+        page.on("request", lambda request: request.url.startswith(address) or strangers.append(request.url))
+        page.goto(address, wait_until="networkidle")
+        page.screenshot(path=tmp_path / "console.png", full_page=True)
+
+        assert page.title() == "Shelfsight"
+        assert page.locator("#devices tbody tr").count() == 2
+        assert page.locator("#devices").get_by_text("1 · newest").is_visible()
+        assert page.locator("#shelves").get_by_text("empty", exact=True).is_visible()
+        assert page.locator("#events li").count() == 2
+        assert page.locator("#releases tbody tr").count() == 1
+        covers = page.locator("#products img.cover")
+        assert covers.count() == 24
+        covers.first.scroll_into_view_if_needed()
+        assert covers.first.evaluate("image => image.decode().then(() => image.naturalWidth)") == 176
+
+        page.get_by_label("Search products").fill("pack-07")
+        page.get_by_role("button", name="Search").click()
+        assert page.locator("#products li").count() == 1
+        page.get_by_role("link", name="Show all").click()
+        page.get_by_role("link", name="More").click()
+        assert page.get_by_text("Page 2 of 2").is_visible()
+        page.close()
+    assert complaints == []
+    assert strangers == []
+
+
+def test_the_console_fits_a_phone_and_the_dark(shop: Workspace, browser: "Browser", tmp_path: Path) -> None:
+    with serving(shop) as address:
+        for width, dark in ((390, False), (390, True), (1600, True)):
+            viewport: ViewportSize = {"width": width, "height": 844}
+            page = browser.new_page(viewport=viewport, color_scheme="dark" if dark else "light")
+            page.goto(address, wait_until="networkidle")
+            page.screenshot(
+                path=tmp_path / f"console-{width}-{'dark' if dark else 'light'}.png", full_page=True
+            )
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            background = page.evaluate(
+                "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
+            )
+            assert (sum(background) < 200) == dark
+            page.close()
