@@ -7,7 +7,7 @@ anywhere in the catalog are therefore never given out as a reference, even if th
 import hashlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal, get_args
 
 from sqlalchemy import ForeignKey, delete, func, or_, select, update
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
 from cloud.database import Base, transaction
 from cloud.photos import PhotoStorage
+from cloud.times import UtcTime, now
 from edge.errors import BadProduct
 from edge.image import decode
 from edge.products import Product
@@ -36,8 +37,8 @@ class ProductRow(Base):
     category: Mapped[str] = mapped_column(index=True)
     gtin: Mapped[str | None] = mapped_column(index=True)
     price: Mapped[str | None]
-    created: Mapped[datetime]
-    removed_at: Mapped[datetime | None]
+    created: Mapped[datetime] = mapped_column(UtcTime)
+    removed_at: Mapped[datetime | None] = mapped_column(UtcTime)
 
 
 class PhotoRow(Base):
@@ -50,7 +51,7 @@ class PhotoRow(Base):
     kind: Mapped[str]
     split: Mapped[str] = mapped_column(index=True)
     source: Mapped[str]
-    added: Mapped[datetime]
+    added: Mapped[datetime] = mapped_column(UtcTime)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ class Catalog:
         with transaction(self._sessions) as session:
             self._require(session, sku)
             session.execute(delete(PhotoRow).where(PhotoRow.sku == sku))
-            left = update(ProductRow).where(ProductRow.sku == sku).values(removed_at=datetime.now(UTC))
+            left = update(ProductRow).where(ProductRow.sku == sku).values(removed_at=now())
             session.execute(left)
 
     def products(self) -> list[Product]:
@@ -171,7 +172,7 @@ class Catalog:
             row = session.get(PhotoRow, (sku, sha256))
             if row is None:
                 values = {"sku": sku, "sha256": sha256, "kind": kind, "split": split, "source": source}
-                session.add(PhotoRow(added=datetime.now(UTC), **values))
+                session.add(PhotoRow(added=now(), **values))
                 return True
             if "test" in (row.split, split):
                 row.split = "test"
@@ -238,7 +239,7 @@ def _put(session: Session, product: Product) -> bool:
     }
     row = session.get(ProductRow, product.sku)
     if row is None:
-        session.add(ProductRow(sku=product.sku, created=datetime.now(UTC), **values))
+        session.add(ProductRow(sku=product.sku, created=now(), **values))
         return True
     changed = {name: value for name, value in values.items() if getattr(row, name) != value}
     for name, value in changed.items():

@@ -7,7 +7,6 @@ import importlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from edge.errors import StorageUnusable
 
 DATABASE_NAME = "shelfsight.db"
+# Imported here and not at the top: each of them imports `Base` from this module.
 _ROOMS_WITH_TABLES = ("cloud.catalog", "cloud.releases", "cloud.rollouts", "cloud.fleet", "cloud.events")
 _BUSY_TIMEOUT_S = 30
 
@@ -33,8 +33,7 @@ def open_database(data: Path, url: str | None = None) -> sessionmaker[Session]:
         StorageUnusable: the database cannot be opened, or is not one.
     """
     for room in _ROOMS_WITH_TABLES:
-        if find_spec(room) is not None:
-            importlib.import_module(room)
+        importlib.import_module(room)
     where = url or f"sqlite:///{data / DATABASE_NAME}"
     try:
         is_sqlite = make_url(where).get_backend_name() == "sqlite"

@@ -66,8 +66,6 @@ def add(
     planned = tuple(PlannedPhoto(product.sku, path, kind, "reference", path.as_posix()) for path in photos)
     report = import_plan(catalog, ImportPlan((product,), planned, ()))
     _show(report, as_json)
-    if photos and not report.photos and not report.unchanged:
-        raise click.exceptions.Exit(1)
 
 
 @command.command("remove")

@@ -18,18 +18,23 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import did: new or changed products, new photos, photos already there, and what was refused."""
+    """What an import did.
+
+    Attributes:
+        products: How many are new or changed.
+        photos: How many are new.
+        unchanged: Photos that their product had already.
+        refused: What was not imported, and why.
+        ignored: How many files are no photos by their names.
+        nothing: Whether nothing at all could be imported: no product, or none of the photos.
+    """
 
     products: int
     photos: int
     unchanged: int
     refused: tuple[Refusal, ...]
-    ignored: int = 0
-
-    @property
-    def nothing(self) -> bool:
-        """Whether the import left and found nothing in the catalog."""
-        return not (self.products or self.photos or self.unchanged)
+    ignored: int
+    nothing: bool
 
 
 def import_folder(catalog: Catalog, path: Path, progress: Progress | None = None) -> ImportReport:
@@ -90,7 +95,8 @@ def import_plan(catalog: Catalog, plan: ImportPlan, progress: Progress | None = 
         except (SkipPhoto, SkipRecord) as error:
             refused.append(Refusal(planned.source, str(error)))
         tell(done, len(plan.photos))
-    return ImportReport(changed, added, unchanged, tuple(refused), plan.ignored)
+    nothing = not plan.products or (bool(plan.photos) and not (added or unchanged))
+    return ImportReport(changed, added, unchanged, tuple(refused), plan.ignored, nothing)
 
 
 def _keep(catalog: Catalog, planned: PlannedPhoto) -> bool:

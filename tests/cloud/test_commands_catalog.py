@@ -70,9 +70,19 @@ def test_an_import_tells_what_it_did_and_what_it_refused(shop: Path, wares: Path
 def test_an_import_of_nothing_fails(shop: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert run("catalog", "import", tmp_path / "empty", "--data", shop).exit_code == 1
+    (tmp_path / "bad" / "milk").mkdir(parents=True)
+    (tmp_path / "bad" / "milk" / "1.jpg").write_bytes(b"")
+    assert run("catalog", "import", tmp_path / "bad", "--data", shop).exit_code == 1
+    assert run("catalog", "import", tmp_path / "bad", "--data", shop).exit_code == 1
     missing = run("catalog", "import", tmp_path / "missing", "--data", shop)
     assert missing.exit_code == 1
     assert missing.stderr.startswith("error: ") and missing.stderr.count("\n") == 1
+
+
+def test_a_table_without_photos_is_imported_again_and_again(shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "wares.csv").write_text("sku,title\nmilk,Milk\n")
+    assert run("catalog", "import", tmp_path / "wares.csv", "--data", shop).exit_code == 0
+    assert run("catalog", "import", tmp_path / "wares.csv", "--data", shop).exit_code == 0
 
 
 def test_a_product_can_be_added_changed_listed_and_removed(shop: Path, tmp_path: Path) -> None:
