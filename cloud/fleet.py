@@ -152,6 +152,19 @@ class Fleet:
         if not hmac.compare_digest(expected, _sha256(token)) or row is None:
             raise AccessDenied(f"device {device[:40]!r} is not known here: enroll it again with a new code")
 
+    def remove(self, device: str) -> None:
+        """Forget a device: its token opens nothing any more, and what it told is kept.
+
+        Raises:
+            BadSetting: there is no such device.
+            StorageUnusable: the database refused.
+        """
+        with transaction(self._sessions) as session:
+            row = session.get(DeviceRow, device)
+            if row is None:
+                raise BadSetting(f"there is no device {device!r}: `shelfsight-cloud fleet` lists them")
+            session.delete(row)
+
     def seen(self, device: str, release: int | None, status: Mapping[str, Any]) -> None:
         """Remember that a device was here, what it runs and what it says of itself.
 

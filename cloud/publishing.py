@@ -7,7 +7,7 @@ the next version: a number that may have been signed is never used twice.
 
 import fcntl
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +25,7 @@ from cloud.assembly import (
     same_answers,
     shipped_variants,
 )
-from cloud.catalog import Catalog
+from cloud.catalog import Catalog, ReferencePhoto
 from cloud.embeddings import EmbeddingCache
 from cloud.golden import golden_candidates
 from cloud.releases import PublishedRelease, Releases
@@ -84,14 +84,13 @@ def publish(
         signing.check_publishing_keys(workspace.metadata, keys, workspace.keys)
         latest = releases.latest()
         previous = _open_previous(workspace, latest)
-        embedded = _embed(workspace, catalog, model, progress)
+        references = catalog.reference_photos()
+        embedded = _embed(workspace, catalog, references, model, progress)
         assembled = make_release(
             _next_version(workspace, latest),
             model,
             embedded.content,
-            golden=golden_candidates(
-                catalog.reference_photos(), catalog.photos, previous.release if previous else None
-            ),
+            golden=golden_candidates(references, catalog.photos, previous.release if previous else None),
             previous=previous,
         )
         if latest and previous and same_answers(assembled.release, previous.release):
@@ -109,14 +108,18 @@ def publish(
 
 
 def _embed(
-    workspace: Workspace, catalog: Catalog, model: Model, progress: Progress | None
+    workspace: Workspace,
+    catalog: Catalog,
+    references: Sequence[ReferencePhoto],
+    model: Model,
+    progress: Progress | None,
 ) -> EmbeddedCatalog:
     with EmbeddingCache(workspace.cache) as cache:
         return embed_catalog(
             model,
             shipped_variants(model)[0],
             products=catalog.products(),
-            references=catalog.reference_photos(),
+            references=references,
             photos=catalog.photos,
             cache=cache,
             progress=progress,
@@ -140,6 +143,8 @@ def _next_version(workspace: Workspace, latest: PublishedRelease | None) -> int:
 
 
 def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    for left_behind in folder.glob(".*.tmp"):  # by a publish that was killed; only one is at work here
+        left_behind.unlink(missing_ok=True)
     for sha256, data in files.items():
         path = folder / sha256
         # What is there is read again: a file that the disk has spoiled is mended on the way.

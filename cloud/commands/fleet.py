@@ -54,6 +54,15 @@ def code(ttl: float, data: Path, as_json: bool) -> None:
         click.echo(made)
 
 
+@command.command("remove")
+@click.argument("device")
+@data_option
+def remove(device: str, data: Path) -> None:
+    """Turn DEVICE (its id) away from now on, when it was lost or sold; what it told is kept."""
+    Fleet(open_workspace(data).sessions()).remove(device)
+    click.echo(f"Removed {device}; it answers on with the release it has, and is brought nothing new.")
+
+
 def _record(device: Device) -> dict[str, object]:
     return {
         "id": device.id,

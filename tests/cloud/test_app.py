@@ -186,6 +186,8 @@ def test_the_fleet_is_listed_and_gives_codes(workspace: Workspace) -> None:
     (record,) = json.loads(run(workspace, "fleet", "--json").stdout)
     assert (record["id"], record["release"], record["status"]) == (device, 3, {"free_mb": 9})
     assert run(workspace, "fleet", "code", "--ttl", "0").exit_code == 2
+    assert run(workspace, "fleet", "remove", device).exit_code == 0
+    assert json.loads(run(workspace, "fleet", "--json").stdout) == []
 
 
 def test_keys_are_listed_and_renewed(workspace: Workspace) -> None:

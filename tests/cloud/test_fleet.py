@@ -112,6 +112,15 @@ def test_neither_code_nor_token_is_in_the_database(fleet: Fleet, workspace: Work
     assert code[:4] + code[5:9] not in dump
 
 
+def test_a_device_that_was_removed_is_turned_away(fleet: Fleet) -> None:
+    device, token = fleet.enroll(fleet.new_code("ABCDEFGHIJ"), KIOSK)
+    fleet.remove(device)
+    with pytest.raises(AccessDenied):
+        fleet.authenticate(device, token)
+    with pytest.raises(BadSetting, match="there is no device"):
+        fleet.remove(device)
+
+
 def test_a_heartbeat_is_remembered(fleet: Fleet) -> None:
     device, _ = fleet.enroll(fleet.new_code("ABCDEFGHIJ"), KIOSK)
     before = fleet.devices()[0].last_seen

@@ -129,10 +129,12 @@ def test_a_publish_that_was_killed_shows_nothing_and_is_just_repeated(
         publish(workspace, tiny_model)
     assert (workspace.metadata / "timestamp.json").read_bytes() == timestamp
     assert Releases(workspace.sessions()).latest() is None
+    (workspace.files / ".cut-short.tmp").write_bytes(b"half")
     assert Rollouts(workspace.sessions()).offered("d-1", None) is None
     published = publish(workspace, tiny_model)
     assert published.changed
     install(workspace, published, tmp_path / "device")
+    assert not list(workspace.files.glob(".*"))
 
 
 @pytest.mark.usefixtures("catalog")
