@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.errors import IndexBroken, ShelfsightError
-from edge.index import SearchIndex, build_annoy
+from edge.index import IndexRecord, SearchIndex, build_annoy
 from edge.matcher import Matcher, check_golden
 from edge.products import Product
 from edge.recipe import IndexRecipe
@@ -41,7 +41,8 @@ def probe_annoy() -> str:
         data = encode_base(content)
         segment.write_bytes(data)
         stack = SegmentStack.open([(segment, hashlib.sha256(data).hexdigest())])
-        search = SearchIndex.open(stack, index, build_annoy(stack, index, recipe), recipe)
+        record = IndexRecord(build_annoy(stack, index, recipe), method="annoy")
+        search = SearchIndex.open(stack, index, record, recipe)
         for row in range(0, ROWS, 100):
             if search.search(vectors[row], 1)[0].sku != skus[row]:
                 raise IndexBroken(f"annoy does not find row {row} of its own index: install annoy again")

@@ -12,9 +12,11 @@ whole, once, by this device for itself.
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 
 from edge.disk import sha256_file, storage_error, sync_folder, write_atomically
 from edge.errors import Incompatible, IndexBroken, ModelBroken, StorageUnusable
+from edge.fields import Fields, canonical_json, parse_json
 from edge.recipe import IndexRecipe
 from edge.segments import SegmentStack
 
@@ -31,10 +34,12 @@ if TYPE_CHECKING:
 # How many rows Annoy is asked for, first and when those were too few products: a product has tens of photos,
 # and rows of products that a delta removed are still in the index.
 _CANDIDATES = (200, 1600)
-# Up to so many components (rows times dimension) every row is looked at: at 10,000 x 256 that takes 0.34 ms
-# between two runs of a network, which empty the caches, finds everything and holds 10 MB; Annoy took 0.50 ms
-# to find 99 in 100 rows of an untrained network's vectors, and its file is 16 MB. At 16,000 rows they meet.
-_SCANNED_COMPONENTS = 3_000_000
+# Components (rows times dimension) up to which looking at every row is out of question the faster way, 1 MB,
+# and from which its 32 MB of float32 are more than a device has to spare, however fast it would be.
+_SURELY_SCANNED = 250_000
+_NEVER_SCANNED = 8_000_000
+_TIMED_QUERIES = 24
+_CACHES = 8 * 1024 * 1024  # bytes that push an index out of a core's own caches, as a network does
 _BLOCK = 4096  # rows dequantized at a time where all are visited, 4 MB at 256 components
 
 
@@ -45,6 +50,87 @@ class Hit:
     sku: str
     similarity: float
     row: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRecord:
+    """What `index.json` says: the hash of index.ann, and how this device searches this catalog.
+
+    `method` is `scan` (every row is looked at) or `annoy`; the times are medians of a search in milliseconds,
+    or None where the size of the catalog left nothing to measure.
+    """
+
+    sha256: str
+    method: str
+    annoy_ms: float | None = None
+    scan_ms: float | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> "IndexRecord":
+        """Read index.json.
+
+        Raises:
+            IndexBroken: It is missing, or is no such record.
+        """
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise IndexBroken(f"{path} cannot be read; install the release again") from error
+        fields = Fields(str(path), parse_json(data, str(path), IndexBroken), IndexBroken)
+        sha256, method = fields.sha256("sha256"), fields.one_of("method", ("scan", "annoy"))
+        times = [fields.rest().get(name) for name in ("annoy_ms", "scan_ms")]
+        return cls(sha256, method, *(each if isinstance(each, float) else None for each in times))
+
+    def write(self, path: Path) -> None:
+        """Write index.json as canonical JSON.
+
+        Raises:
+            NoSpace, StorageUnusable: The folder cannot be written.
+        """
+        times = {"annoy_ms": self.annoy_ms, "scan_ms": self.scan_ms}
+        write_atomically(path, canonical_json({"sha256": self.sha256, "method": self.method, **times}))
+
+
+def prepare_index(stack: SegmentStack, folder: Path, recipe: IndexRecipe) -> IndexRecord:
+    """Build index.ann in `folder`, find out which way of searching is faster here, and write index.json.
+
+    Where memory is fast and the catalog small, looking at every row beats Annoy: on a server CPU, between two
+    runs of a network, 10,000 x 256 take 0.4 ms by scan and 0.8 ms by Annoy, and they meet near 20,000 rows.
+    Machines differ, so this one is asked. A scan also misses nothing.
+
+    Raises:
+        NoSpace, StorageUnusable: The folder cannot be written.
+    """
+    path = folder / "index.ann"
+    sha256 = build_annoy(stack, path, recipe)
+    components = int(stack.alive.sum()) * stack.dimension
+    if components <= _SURELY_SCANNED or stack.base_row_count == 0:
+        record = IndexRecord(sha256, "scan")
+    elif components > _NEVER_SCANNED:
+        record = IndexRecord(sha256, "annoy")
+    else:
+        record = _measure(stack, path, sha256, recipe)
+    record.write(folder / "index.json")
+    return record
+
+
+def _measure(stack: SegmentStack, path: Path, sha256: str, recipe: IndexRecipe) -> IndexRecord:
+    """Time both ways in turn on the catalog's own vectors, each time with other data in the caches."""
+    ways = {
+        method: SearchIndex.open(stack, path, IndexRecord(sha256, method), recipe)
+        for method in ("annoy", "scan")
+    }
+    rows = np.linspace(0, stack.base_row_count - 1, _TIMED_QUERIES).astype(np.intp)
+    times: dict[str, list[float]] = {"annoy": [], "scan": []}
+    other = np.zeros(_CACHES, dtype=np.uint8)
+    for query in stack.vectors(rows):
+        for method, index in ways.items():
+            other += 1
+            began = time.perf_counter()
+            index.search(query, 5)
+            times[method].append(1000 * (time.perf_counter() - began))
+    annoy_ms, scan_ms = (round(median(times[method]), 3) for method in ("annoy", "scan"))
+    return IndexRecord(sha256, "scan" if scan_ms <= annoy_ms else "annoy", annoy_ms, scan_ms)
 
 
 def build_annoy(stack: SegmentStack, path: Path, recipe: IndexRecipe) -> str:
@@ -84,8 +170,7 @@ class SearchIndex:
     """Search over a segment stack: Annoy over the base and a scan over the deltas, or a scan over everything.
 
     Attributes:
-        exact: Whether every living row is looked at. A device chooses this for a small catalog, where it is
-            both faster and surer.
+        exact: Whether every living row is looked at.
     """
 
     def __init__(self, stack: SegmentStack, forest: "AnnoyIndex | None", recipe: IndexRecipe) -> None:
@@ -93,32 +178,23 @@ class SearchIndex:
         self._forest = forest
         self._recipe = recipe
         living = np.flatnonzero(stack.alive)
-        self._scanned_rows = living[living >= stack.base_row_count] if forest is not None else living
+        scanned = living[living >= stack.base_row_count] if forest is not None else living
+        # Product by product, so that the best of each is found in one pass.
+        places, self._starts = self._grouped(scanned)
+        self._scanned_rows = scanned[places]
         self._scanned = stack.vectors(self._scanned_rows)
         self.exact = forest is None
 
     @classmethod
-    def open(
-        cls,
-        stack: SegmentStack,
-        path: Path,
-        sha256: str,
-        recipe: IndexRecipe,
-        *,
-        exact: bool | None = None,
-    ) -> "SearchIndex":
-        """Check the index file that `build_annoy` wrote for this stack, then map it if it is to be used.
-
-        `exact` True looks at every row and False asks Annoy; None chooses by the size of the stack.
+    def open(cls, stack: SegmentStack, path: Path, record: IndexRecord, recipe: IndexRecipe) -> "SearchIndex":
+        """Check the index file that `build_annoy` wrote for this stack, and map it if it is to be used.
 
         Raises:
             IndexBroken: The file is missing, is not a whole number of nodes of this dimension, has another
                 hash, or holds another number of rows than the base.
         """
-        _check_file(path, sha256, stack)
-        if exact is None:
-            exact = stack.row_count * stack.dimension <= _SCANNED_COMPONENTS
-        if exact or stack.base_row_count == 0:
+        _check_file(path, record.sha256, stack)
+        if record.method == "scan" or stack.base_row_count == 0:
             return cls(stack, None, recipe)
         forest = _new_forest(stack.dimension)
         try:
@@ -147,7 +223,7 @@ class SearchIndex:
         query = self._unit(vector)
         scanned = np.einsum("ij,j->i", self._scanned, query)
         if self._forest is None:
-            return self._rank(self._scanned_rows, scanned, count)
+            return self._best(self._scanned_rows, self._starts, scanned, count)
         for wanted in _CANDIDATES:
             rows = self._candidates(query, wanted)
             similarities = np.einsum("ij,j->i", self._stack.vectors(rows), query)
@@ -189,31 +265,43 @@ class SearchIndex:
         )
 
     def _rank(self, rows: NDArray[np.intp], similarities: NDArray[np.float32], count: int) -> list[Hit]:
-        """Keep each product's best row and the best `count` products; `rows` are living and ascending."""
-        # Sorting thousands to name five is most of a scan's time, so the few best are cut off first.
-        wanted = 40 * count
-        if wanted < len(rows):
-            least = np.partition(similarities, -wanted)[-wanted]
-            some = np.flatnonzero(similarities >= least)
-            hits = self._best(rows[some], similarities[some])
-            if len(hits) >= count:
-                return hits[:count]
-        return self._best(rows, similarities)[:count]
+        """Name the best `count` products among living rows in any order."""
+        places, starts = self._grouped(rows)
+        return self._best(rows[places], starts, similarities[places], count)
 
-    def _best(self, rows: NDArray[np.intp], similarities: NDArray[np.float32]) -> list[Hit]:
-        """Name every product among the rows with its best row, best first; equal ones by sku."""
+    def _best(
+        self,
+        rows: NDArray[np.intp],
+        starts: NDArray[np.intp],
+        similarities: NDArray[np.float32],
+        count: int,
+    ) -> list[Hit]:
+        """Name the best `count` products, best first, among rows that are grouped by product.
+
+        `starts` says where each product's rows begin; products ascend, and so do the rows of one.
+        """
+        if len(starts) == 0:
+            return []
+        best = np.maximum.reduceat(similarities, starts)
+        # Sorting thousands to name five would take longer than looking at them.
+        least = np.partition(best, -count)[-count] if count < len(best) else best.min()
+        some = np.flatnonzero(best >= least)
+        named = some[np.argsort(-best[some], kind="stable")][:count]  # equal ones stay in the order of skus
+        ends = np.append(starts[1:], len(rows))
+        hits = []
+        for number in named.tolist():
+            own = slice(starts[number], ends[number])
+            row = int(rows[own][similarities[own].argmax()])
+            sku = self._stack.skus[self._stack.row_product[row]]
+            hits.append(Hit(sku, float(best[number]), row))
+        return hits
+
+    def _grouped(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Say in which order living rows come product by product, and where each product then begins."""
         products = self._stack.row_product[rows]
-        # By similarity, then product, whose numbers follow the skus, then row.
-        order = np.lexsort((rows, products, -similarities))
-        _, first = np.unique(products[order], return_index=True)
-        best = order[np.sort(first)]
-        skus = self._stack.skus
-        return [
-            Hit(skus[product], similarity, row)
-            for product, similarity, row in zip(
-                products[best].tolist(), similarities[best].tolist(), rows[best].tolist(), strict=True
-            )
-        ]
+        places = np.argsort(products, kind="stable")
+        ordered = products[places]
+        return places, np.flatnonzero(np.diff(ordered, prepend=-1))
 
 
 def _base_blocks(

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from edge.disk import sha256_file, write_atomically
+from edge.disk import sha256_file
 from edge.embedder import Embedder, Embedding
 from edge.errors import (
     BadManifest,
     FormatTooNew,
     Incompatible,
-    IndexBroken,
     ModelBroken,
     SegmentBroken,
     SkipPhoto,
@@ -24,9 +23,8 @@ from edge.errors import (
     StorageUnusable,
     TrialFailed,
 )
-from edge.fields import Fields, canonical_json, parse_json
 from edge.image import Picture, decode_to_fit, fit, load_photo, quality_problem
-from edge.index import Hit, SearchIndex, build_annoy
+from edge.index import Hit, IndexRecord, SearchIndex, prepare_index
 from edge.model import Decision, Variant, choose_variant
 from edge.products import Product
 from edge.release import Golden, Release
@@ -136,7 +134,8 @@ class Matcher:
         release = _read_release(folder)
         chosen = choose_variant(release.variants, variant, f"release {release.version}", Incompatible)
         stack = _open_stack(release, folder)
-        index = SearchIndex.open(stack, folder / "index.ann", _read_index_hash(folder), release.recipe)
+        record = IndexRecord.read(folder / "index.json")
+        index = SearchIndex.open(stack, folder / "index.ann", record, release.recipe)
         _check_model(folder / chosen.sha256, chosen)
         embedder = Embedder.open(
             folder / chosen.sha256,
@@ -190,7 +189,7 @@ class Matcher:
 
 
 def prepare_release_folder(folder: Path) -> None:
-    """Build what a release does not carry: index.ann from its segments, and index.json with its hash.
+    """Build what a release does not carry: index.ann from its segments, and index.json about it.
 
     `folder` holds release.json and the hash-named segments. The merged content is recomputed and must give
     the signed hash.
@@ -210,8 +209,7 @@ def prepare_release_folder(folder: Path) -> None:
             f"the segments of release {release.version} merge to {merged}, not to the signed "
             f"{release.merged_sha256}: publish it again"
         )
-    sha256 = build_annoy(stack, folder / "index.ann", release.recipe)
-    write_atomically(folder / "index.json", canonical_json({"sha256": sha256}))
+    prepare_index(stack, folder, release.recipe)
 
 
 def check_golden(matcher: Matcher, folder: Path) -> None:
@@ -293,15 +291,6 @@ def _check_model(path: Path, variant: Variant) -> None:
         raise ModelBroken(f"model file {path} is missing: sync again") from error
     if found != variant.sha256:
         raise ModelBroken(f"model file {path} has sha256 {found}, not its own name: sync again")
-
-
-def _read_index_hash(folder: Path) -> str:
-    path = folder / "index.json"
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise IndexBroken(f"{path} cannot be read: install the release again") from error
-    return Fields(str(path), parse_json(data, str(path), IndexBroken), IndexBroken).sha256("sha256")
 
 
 def _load_golden(path: Path, golden: Golden) -> bytes:

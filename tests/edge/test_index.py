@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge.errors import Incompatible, IndexBroken, ModelBroken, StorageUnusable
-from edge.index import Hit, SearchIndex, build_annoy
+from edge.index import Hit, IndexRecord, SearchIndex, build_annoy, prepare_index
 from edge.products import Product
 from edge.recipe import IndexRecipe
 from edge.segments import Content, SegmentStack, encode_base, encode_delta, quantize_rows
@@ -70,10 +70,10 @@ def stack_of(folder: Path, *contents: Content) -> SegmentStack:
 
 
 def opened(
-    folder: Path, stack: SegmentStack, recipe: IndexRecipe = EAGER, *, exact: bool | None = None
+    folder: Path, stack: SegmentStack, recipe: IndexRecipe = EAGER, *, method: str = "scan"
 ) -> SearchIndex:
     path = folder / "index.ann"
-    return SearchIndex.open(stack, path, build_annoy(stack, path, recipe), recipe, exact=exact)
+    return SearchIndex.open(stack, path, IndexRecord(build_annoy(stack, path, recipe), method), recipe)
 
 
 def looked_at_everything(stack: SegmentStack, query: Vectors, count: int) -> list[str]:
@@ -92,12 +92,12 @@ def skus_of(hits: list[Hit]) -> list[str]:
 # --- what is found -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("exact", [None, False])
-def test_at_ten_thousand_vectors_the_nearest_row_is_found_quickly(tmp_path: Path, exact: bool | None) -> None:
+@pytest.mark.parametrize("method", ["scan", "annoy"])
+def test_at_ten_thousand_vectors_the_nearest_row_is_found_quickly(tmp_path: Path, method: str) -> None:
     photos, centers = clustered(2000, 5, 256)
     stack = stack_of(tmp_path, content_of({f"p{i:04}": photo for i, photo in enumerate(photos)}, 256))
-    index = opened(tmp_path, stack, IndexRecipe(), exact=exact)
-    assert index.exact == (exact is None)
+    index = opened(tmp_path, stack, IndexRecipe(), method=method)
+    assert index.exact == (method == "scan")
     everything = stack.vectors(np.arange(stack.row_count))
     random = np.random.default_rng(2)
     queries = unit(centers[random.integers(0, 2000, 1000)] + 0.03 * random.normal(size=(1000, 256)))
@@ -107,26 +107,19 @@ def test_at_ten_thousand_vectors_the_nearest_row_is_found_quickly(tmp_path: Path
         found.append(index.search(query, 5)[0].row)
         seconds.append(time.perf_counter() - start)
     recall = np.mean(np.array(found) == (queries @ everything.T).argmax(axis=1))
-    assert recall >= (0.999 if exact is False else 1)
+    assert recall >= (0.999 if method == "annoy" else 1)
     assert np.median(seconds) < 0.005  # 0.4 ms on a server CPU; the band is for slow and busy machines
 
 
-@pytest.mark.parametrize(("rows", "exact"), [(300, True), (11_000, True), (12_000, False)])
-def test_a_small_catalog_is_looked_at_whole(tmp_path: Path, rows: int, exact: bool) -> None:
-    random = np.random.default_rng(1).normal(size=(rows, 256))
-    stack = stack_of(tmp_path, content_of({"all": unit(random)}, 256))
-    assert opened(tmp_path, stack, IndexRecipe(trees=1)).exact == exact
-
-
-@pytest.mark.parametrize("exact", [True, False])
-def test_annoy_and_scan_find_what_looking_at_everything_finds(tmp_path: Path, exact: bool) -> None:
+@pytest.mark.parametrize("method", ["scan", "annoy"])
+def test_annoy_and_scan_find_what_looking_at_everything_finds(tmp_path: Path, method: str) -> None:
     photos, centers = clustered(60, 8, 32, noise=0.3)
     names = {f"p{i}": photo for i, photo in enumerate(photos)}
     old = content_of(names, 32)
     changed = {**names, "p1": photos[1][:3], "new": unit(photos[2] + photos[3])}
     del changed["p0"]
     stack = stack_of(tmp_path, old, content_of(changed, 32))
-    index = opened(tmp_path, stack, IndexRecipe(trees=40, search_k=4000), exact=exact)
+    index = opened(tmp_path, stack, IndexRecipe(trees=40, search_k=4000), method=method)
     for query in centers:
         hits = index.search(query, 4)
         assert skus_of(hits) == looked_at_everything(stack, query, 4)
@@ -136,20 +129,20 @@ def test_annoy_and_scan_find_what_looking_at_everything_finds(tmp_path: Path, ex
             assert hit.similarity == pytest.approx(float(row @ query), abs=1e-5)
 
 
-@pytest.mark.parametrize("exact", [True, False])
-def test_a_removed_product_is_never_found_however_many_rows_it_left(tmp_path: Path, exact: bool) -> None:
+@pytest.mark.parametrize("method", ["scan", "annoy"])
+def test_a_removed_product_is_never_found_however_many_rows_it_left(tmp_path: Path, method: str) -> None:
     photos, _ = clustered(2, 3000, 16, noise=0.2)
     old = content_of({"gone": photos[0], "stays": photos[1], "few": unit(photos[0][:1] + photos[1][:1])}, 16)
     new = content_of({"stays": photos[1], "few": unit(photos[0][:1] + photos[1][:1])}, 16)
-    index = opened(tmp_path, stack_of(tmp_path, old, new), exact=exact)
+    index = opened(tmp_path, stack_of(tmp_path, old, new), method=method)
     assert sorted(skus_of(index.search(photos[0][7], 3))) == ["few", "stays"]
 
 
-@pytest.mark.parametrize("exact", [True, False])
-def test_many_photos_of_one_product_do_not_hide_the_others(tmp_path: Path, exact: bool) -> None:
+@pytest.mark.parametrize("method", ["scan", "annoy"])
+def test_many_photos_of_one_product_do_not_hide_the_others(tmp_path: Path, method: str) -> None:
     photos, _ = clustered(3, 2000, 16, noise=0.1)
     names = {f"p{i}": photo for i, photo in enumerate(photos)}
-    index = opened(tmp_path, stack_of(tmp_path, content_of(names, 16)), exact=exact)
+    index = opened(tmp_path, stack_of(tmp_path, content_of(names, 16)), method=method)
     assert sorted(skus_of(index.search(photos[1][0], 5))) == ["p0", "p1", "p2"]
 
 
@@ -160,7 +153,7 @@ def test_equal_similarities_are_ordered_by_sku(tmp_path: Path, others: int) -> N
     names = {f"other{i}": photos[i] for i in range(others)}
     old = content_of({**names, "c": same, "a": same}, 64)
     new = content_of({**names, "c": same, "a": same, "b": same}, 64)
-    index = opened(tmp_path, stack_of(tmp_path, old, new), exact=others == 0)
+    index = opened(tmp_path, stack_of(tmp_path, old, new), method="annoy" if others else "scan")
     hits = index.search(same[0], 2)
     assert skus_of(hits) == ["a", "b"]
     assert hits[0].similarity == hits[1].similarity
@@ -171,7 +164,7 @@ def test_equal_similarities_are_ordered_by_sku(tmp_path: Path, others: int) -> N
 def test_a_scanned_index_is_exact(tmp_path: Path, seed: int, count: int, products: int) -> None:
     photos, centers = clustered(max(products, 1), 2, 8, seed=seed)
     stack = stack_of(tmp_path, content_of({f"p{i}": photos[i] for i in range(products)}, 8))
-    index = opened(tmp_path, stack, exact=True)
+    index = opened(tmp_path, stack, method="scan")
     assert skus_of(index.search(centers[0], count)) == looked_at_everything(stack, centers[0], count)
 
 
@@ -182,9 +175,9 @@ def test_a_product_without_photos_is_known_and_not_found(tmp_path: Path) -> None
     assert skus_of(opened(tmp_path, stack).search(photos[0][0], 5)) == ["seen"]
 
 
-@pytest.mark.parametrize("exact", [None, False])
-def test_an_empty_catalog_finds_nothing(tmp_path: Path, exact: bool | None) -> None:
-    index = opened(tmp_path, stack_of(tmp_path, content_of({}, 8)), exact=exact)
+@pytest.mark.parametrize("method", ["scan", "annoy"])
+def test_an_empty_catalog_finds_nothing(tmp_path: Path, method: str) -> None:
+    index = opened(tmp_path, stack_of(tmp_path, content_of({}, 8)), method=method)
     assert index.search(np.ones(8, np.float32), 5) == []
 
 
@@ -289,7 +282,7 @@ def test_every_cut_at_a_node_boundary_is_refused_before_it_is_mapped(
     for nodes in range(0, len(whole) // node, 37):
         path.write_bytes(whole[: nodes * node])
         with pytest.raises(IndexBroken, match="install the release again"):
-            SearchIndex.open(stack, path, sha256, EAGER)
+            SearchIndex.open(stack, path, IndexRecord(sha256, "annoy"), EAGER)
 
 
 def test_a_file_that_is_no_whole_number_of_nodes_is_refused_even_with_its_hash(
@@ -300,7 +293,7 @@ def test_a_file_that_is_no_whole_number_of_nodes_is_refused_even_with_its_hash(
     data = path.read_bytes()[:-1]
     path.write_bytes(data)
     with pytest.raises(IndexBroken, match="not nodes of 76"):
-        SearchIndex.open(stack, path, hashlib.sha256(data).hexdigest(), EAGER)
+        SearchIndex.open(stack, path, IndexRecord(hashlib.sha256(data).hexdigest(), "annoy"), EAGER)
 
 
 def test_an_altered_byte_is_refused(tmp_path: Path, stack: SegmentStack) -> None:
@@ -310,12 +303,12 @@ def test_an_altered_byte_is_refused(tmp_path: Path, stack: SegmentStack) -> None
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(IndexBroken, match="has sha256"):
-        SearchIndex.open(stack, path, sha256, EAGER)
+        SearchIndex.open(stack, path, IndexRecord(sha256, "annoy"), EAGER)
 
 
 def test_a_missing_index_is_refused(tmp_path: Path, stack: SegmentStack) -> None:
     with pytest.raises(IndexBroken, match="cannot be read"):
-        SearchIndex.open(stack, tmp_path / "nothing", "0" * 64, EAGER)
+        SearchIndex.open(stack, tmp_path / "nothing", IndexRecord("0" * 64, "scan"), EAGER)
 
 
 def test_an_index_of_another_catalog_is_refused(tmp_path: Path, stack: SegmentStack) -> None:
@@ -324,7 +317,7 @@ def test_an_index_of_another_catalog_is_refused(tmp_path: Path, stack: SegmentSt
     path = tmp_path / "index.ann"
     sha256 = build_annoy(other, path, EAGER)
     with pytest.raises(IndexBroken, match="holds 480 rows and the base 400"):
-        SearchIndex.open(stack, path, sha256, EAGER, exact=False)
+        SearchIndex.open(stack, path, IndexRecord(sha256, "annoy"), EAGER)
 
 
 def test_a_folder_that_is_not_there_cannot_take_an_index(tmp_path: Path, stack: SegmentStack) -> None:
@@ -349,6 +342,51 @@ def test_a_full_disk_leaves_the_old_index_as_it_was(tmp_path: Path, stack: Segme
     assert told.stdout.strip() == "no space"
     assert path.read_bytes() == b"old"
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted([segment.name, "index.ann"])
+
+
+# --- which way ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rows", "method", "measured"), [(0, "scan", False), (300, "scan", False), (4000, None, True)]
+)
+def test_a_device_measures_which_way_is_faster_where_it_is_not_plain(
+    tmp_path: Path, rows: int, method: str | None, measured: bool
+) -> None:
+    photos = unit(np.random.default_rng(1).normal(size=(rows, 64)))
+    stack = stack_of(tmp_path, content_of({"all": photos}, 64))
+    record = prepare_index(stack, tmp_path, IndexRecipe(trees=5))
+    assert IndexRecord.read(tmp_path / "index.json") == record
+    assert method in (None, record.method)
+    if measured:
+        assert record.annoy_ms is not None
+        assert record.scan_ms is not None
+        assert (record.method == "scan") == (record.scan_ms <= record.annoy_ms)
+    else:
+        assert record.annoy_ms is record.scan_ms is None
+    index = SearchIndex.open(stack, tmp_path / "index.ann", record, IndexRecipe(trees=5))
+    assert index.exact == (record.method == "scan")
+
+
+def test_a_catalog_too_large_for_the_memory_of_a_device_is_asked_through_annoy(tmp_path: Path) -> None:
+    photos = unit(np.random.default_rng(1).normal(size=(8_001, 1000)))
+    stack = stack_of(tmp_path, content_of({"all": photos}, 1000))
+    assert prepare_index(stack, tmp_path, IndexRecipe(trees=1)).method == "annoy"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{}", b"[]", b'{"sha256":"00","method":"scan"}', b'{"sha256":"' + b"0" * 64 + b'","method":"x"}'],
+)
+def test_an_index_record_that_says_nothing_is_refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "index.json").write_bytes(data)
+    with pytest.raises(IndexBroken):
+        IndexRecord.read(tmp_path / "index.json")
+
+
+def test_a_missing_index_record_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(IndexBroken, match="cannot be read"):
+        IndexRecord.read(tmp_path / "index.json")
 
 
 def test_importing_the_module_does_not_load_annoy() -> None:

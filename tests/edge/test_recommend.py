@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge.errors import BadSetting
-from edge.index import SearchIndex, build_annoy
+from edge.index import SearchIndex, prepare_index
 from edge.products import Product
 from edge.recipe import IndexRecipe
 from edge.recommend import similar
@@ -24,8 +24,8 @@ def opened(folder: Path, photos: dict[str, list[list[float]]]) -> tuple[SegmentS
     (folder / sha256).write_bytes(data)
     stack = SegmentStack.open([(folder / sha256, sha256)])
     recipe = IndexRecipe()
-    index = folder / "index.ann"
-    return stack, SearchIndex.open(stack, index, build_annoy(stack, index, recipe), recipe)
+    record = prepare_index(stack, folder, recipe)
+    return stack, SearchIndex.open(stack, folder / "index.ann", record, recipe)
 
 
 def test_the_nearest_products_come_first_and_the_product_itself_never(tmp_path: Path) -> None:
