@@ -57,6 +57,7 @@ class BenchReport:
         invoke_ms: The network alone.
         decode_ms: The scaled JPEG decode alone.
         search_ms: The search within the answer.
+        search_method: How this machine chose to search, `scan` or `annoy`.
         floor_ms: Those two, one right after the other.
         cold_start_s: From the start of `shelfsight match` to its first answer, in a fresh process.
         rss_mb: Memory of a fresh device process that has answered.
@@ -69,6 +70,7 @@ class BenchReport:
     invoke_ms: float
     decode_ms: float
     search_ms: float
+    search_method: str
     floor_ms: float
     cold_start_s: float
     rss_mb: float
@@ -141,6 +143,7 @@ def _measure_warm(
         invoke_ms=1000 * median(invokes[_WARM_UP:]),
         decode_ms=1000 * median(decodes[_WARM_UP:]),
         search_ms=median(searches[_WARM_UP:]),
+        search_method="scan" if matcher.index.exact else "annoy",
         # Not the sum of the medians: on a busy machine a longer stretch is interrupted more often, so whole
         # answers must be held against a stretch of nearly their own length.
         floor_ms=1000 * median(map(sum, zip(decodes[_WARM_UP:], invokes[_WARM_UP:], strict=True))),

@@ -80,7 +80,7 @@ def _table(report: "BenchReport", model: str) -> str:
         ("photo to answer", f"{report.scan_p50_ms:.2f} ms median, {report.scan_p99_ms:.2f} ms at 99 %"),
         ("  network alone", f"{report.invoke_ms:.2f} ms"),
         ("  decode alone", f"{report.decode_ms:.2f} ms"),
-        ("  search", f"{report.search_ms:.2f} ms"),
+        ("  search", f"{report.search_ms:.2f} ms ({report.search_method})"),
         ("ratio to floor", f"{report.ratio_to_floor:.2f} ({kept} the target of {TARGET_RATIO})"),
         ("cold start", f"{report.cold_start_s:.2f} s from `shelfsight match` to its answer"),
         ("memory", f"{report.rss_mb:.0f} MB in a device process"),
