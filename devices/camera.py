@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edge.errors import BadSetting, PhotoMissing, PhotoUnreadable, StorageUnusable
+from edge.errors import BadSetting, PhotoMissing, PhotoUnreadable, SkipPhoto, StorageUnusable
 from edge.image import Picture, decode, load_photo
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -67,7 +67,11 @@ class FolderCamera:
         """
         path = self._photos[self._next]
         self._next = (self._next + 1) % len(self._photos)
-        return Frame(decode(load_photo(path)), datetime.now(UTC), path.name)
+        try:
+            return Frame(decode(load_photo(path)), datetime.now(UTC), path.name)
+        except SkipPhoto as error:
+            # The decoder knows bytes only; a person needs to know which of the photos it is.
+            raise type(error)(f"{path.name}: {error}") from error
 
     def close(self) -> None:
         """Nothing to let go."""

@@ -1,5 +1,6 @@
 """Settings of a device: the only place that reads the environment and `device.toml`."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -7,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from edge.disk import write_atomically
 from edge.errors import BadSetting, StorageUnusable
 
 PROFILES = Path(__file__).parent / "profiles"
@@ -80,6 +82,26 @@ def load_settings(
     settings = _apply(settings, written, str(folder / SETTINGS_FILE))
     settings = _apply(settings, spoken, "the environment")
     return _apply(settings, given, "the command line")
+
+
+def keep_settings(data: Path, values: Mapping[str, str | None]) -> None:
+    """Write settings into the `device.toml` of the folder `data`, beside what stands there; None is left out.
+
+    Raises:
+        StorageUnusable, NoSpace: the file cannot be read or written.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    if not given:
+        return
+    path = data / SETTINGS_FILE
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageUnusable(f"{path} cannot be read ({error}): mend or delete it") from error
+    kept = [line for line in lines if line.partition("=")[0].strip() not in given]
+    # A JSON string is a TOML string too, but for DEL, which no setting holds.
+    written = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in given.items()]
+    write_atomically(path, "".join(f"{line}\n" for line in [*kept, *written]).encode())
 
 
 def profile_names() -> list[str]:

@@ -53,8 +53,9 @@ def probe_release(folder: Path, variant: str | None, threads: int) -> str:
     """Open a release and answer its golden photos."""
     matcher = Matcher.open(folder, variant=variant, threads=threads)
     check_golden(matcher, folder)
-    golden = len(matcher.release.golden)
-    return f"release {matcher.release.version}: {golden} golden photos answered by {matcher.embedder.runtime}"
+    count = len(matcher.release.golden)
+    golden = "1 golden photo" if count == 1 else f"{count} golden photos"
+    return f"release {matcher.release.version}: {golden} answered by {matcher.embedder.runtime}"
 
 
 def main(arguments: list[str]) -> None:

@@ -1,10 +1,12 @@
 """What a device tells about itself: `shelfsight status`."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from devices.device import Device, last_sync
 from devices.enrollment import read_enrollment
 from edge.errors import NotEnrolled, ShelfsightError
+from edge.index import IndexRecord
 from edge.matcher import Matcher
 
 
@@ -64,7 +66,7 @@ def device_status(device: Device) -> DeviceStatus:
         runtime=matcher.embedder.runtime if matcher else None,
         products=len(matcher.stack.products) if matcher else None,
         rows=int(matcher.stack.alive.sum()) if matcher else None,
-        search=search_method(matcher) if matcher else None,
+        search=search_method(matcher, installation.current()) if matcher else None,
         outbox=device.waiting(),
         last_sync=last.at if last else None,
         last_error=last.error if last else None,
@@ -72,13 +74,16 @@ def device_status(device: Device) -> DeviceStatus:
     )
 
 
-def search_method(matcher: Matcher) -> str:
-    """Say how a release is searched on this device, such as "annoy (50 trees) + exact scan of 12 rows"."""
-    if matcher.index.exact:
-        return "exact scan"
+def search_method(matcher: Matcher, folder: Path) -> str:
+    """Say how the release in `folder` is searched here, and what was measured when that was chosen."""
     recipe, later = matcher.release.recipe, matcher.stack.row_count - matcher.stack.base_row_count
-    annoy = f"annoy ({recipe.trees} trees, search_k {recipe.search_k})"
-    return f"{annoy} + exact scan of {later} newer rows" if later else annoy
+    method = "exact scan" if matcher.index.exact else f"annoy ({recipe.trees} trees)"
+    if later and not matcher.index.exact:
+        method += f" + exact scan of {later} newer rows"
+    record = IndexRecord.read(folder / "index.json")
+    if record.annoy_ms is None or record.scan_ms is None:
+        return method
+    return f"{method}; measured here: annoy {record.annoy_ms:.2f} ms, scan {record.scan_ms:.2f} ms"
 
 
 def _open(device: Device) -> tuple[Matcher | None, ShelfsightError | None]:

@@ -27,12 +27,13 @@ def command(
     data: Path | None,
 ) -> None:
     """Enroll this device at the server URL with a CODE from `shelfsight-cloud fleet code`."""
-    from devices.config import load_settings
+    from devices.config import keep_settings, load_settings
     from devices.device import Device
     from devices.enrollment import enroll
 
     settings = load_settings(data, flags={"name": name, "profile": profile})
     enrollment = enroll(settings, url, code, replace=replace)
+    keep_settings(settings.data, {"name": name, "profile": profile})
     Device(settings).record("enrolled", {"url": enrollment.url, "name": settings.name})
     if as_json:
         click.echo(json.dumps({"device_id": enrollment.device_id, "url": enrollment.url}))

@@ -61,6 +61,8 @@ def command(
     settings = load_settings(data, flags={"profile": profile})
     device = Device(settings)
     device.recover()
+    if with_sync and device.device_id() is not None and device.installation.current_version() is None:
+        device.sync()  # just enrolled: there is nothing to show before the first release is here
     device.matcher()  # a kiosk that cannot answer says so now, not to its first shopper
     eyes = open_camera(frames, camera, width=settings.camera_width, height=settings.camera_height)
     station = Station(device, eyes)

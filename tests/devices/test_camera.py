@@ -30,7 +30,7 @@ def test_a_broken_photo_is_said_and_the_next_one_is_read(tmp_path: Path) -> None
     (tmp_path / "a.jpg").write_bytes(b"not a photo at all")
     (tmp_path / "b.jpg").write_bytes(photo_of(90))
     camera = FolderCamera(tmp_path)
-    with pytest.raises(PhotoUnreadable):
+    with pytest.raises(PhotoUnreadable, match=r"a\.jpg: "):
         camera.read()
     assert camera.read().name == "b.jpg"
 

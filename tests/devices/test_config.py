@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from devices.config import load_settings, profile_names
+from devices.config import keep_settings, load_settings, profile_names
 from edge.errors import BadSetting
 
 
@@ -26,6 +26,15 @@ def test_later_sources_win_over_earlier_ones(tmp_path: Path) -> None:
     assert settings.poll_interval_s == 30, "device.toml wins over the profile"
     assert settings.hold == 5, "the environment wins over the profile"
     assert settings.top == 9, "a flag wins over all"
+
+
+def test_settings_that_are_kept_stand_beside_the_others(tmp_path: Path) -> None:
+    (tmp_path / "device.toml").write_text('# our kiosk\nname = "old"\nthreads = 2')
+    keep_settings(tmp_path, {"name": 'Kiosk "3"\\ Käse', "profile": None})
+    settings = load_settings(tmp_path, environment={})
+    assert (settings.name, settings.threads, settings.profile) == ('Kiosk "3"\\ Käse', 2, None)
+    assert (tmp_path / "device.toml").read_text().startswith("# our kiosk\n")
+    keep_settings(tmp_path / "nowhere", {"name": None})
 
 
 @pytest.mark.parametrize("name", profile_names())

@@ -24,7 +24,7 @@ def test_a_device_with_a_release_but_no_server_is_told_to_enroll(data: Path) -> 
     assert levels.pop("server") == "warning"
     assert levels.pop("disk") in ("ok", "warning")
     assert set(levels.values()) == {"ok"}, found
-    assert "1 golden photos answered by ai-edge-litert" in found["release"].found
+    assert "1 golden photo answered by ai-edge-litert" in found["release"].found
     assert found["enrollment"].cure == "shelfsight enroll URL CODE"
     assert all(finding.cure for finding in found.values() if finding.level != "ok")
 
