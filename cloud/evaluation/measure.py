@@ -24,6 +24,7 @@ from cloud.evaluation.scores import (
     Verdicts,
     count_verdicts,
     score,
+    share,
     worst_confusions,
 )
 from cloud.look_alikes import Fingerprint, fingerprint, near_pairs
@@ -130,7 +131,8 @@ def evaluate(
         progress: told of each step.
 
     Raises:
-        BadSetting: the catalog has no test photos, or no photo to answer them with.
+        BadSetting: the catalog has no test photos, or no reference photos.
+        NoRelease: none of the reference photos can be read.
         BadModel: the model has no such variant, or a file is not what model.json says.
         ModelBroken: a network does not load, or answers with nothing usable.
         RuntimeMissing: no TFLite runtime runs here.
@@ -144,12 +146,13 @@ def evaluate(
     unread: list[UnreadPhoto] = []
 
     main = photos.in_store or photos.packshots
-    with installed(model, chosen, round_of.embed(main, unread)) as matcher:
-        known_skus = {sku for sku in matcher.stack.skus if len(matcher.stack.rows_of(sku))}
+    content = round_of.embed(main, unread)
+    with installed(model, chosen, content) as matcher:
         answers, unanswered = ask(matcher, photos.queries, catalog.photos, tell)
     unread.extend(unanswered)
-    answered = [answer for answer in answers if answer.photo.sku in known_skus]
-    strangers = [answer for answer in answers if answer.photo.sku not in known_skus]
+    answered = [answer for answer in answers if answer.photo.sku in content.rows]
+    strangers = [answer for answer in answers if answer.photo.sku not in content.rows]
+    packshot_top1 = round_of.packshot_top1(photos.packshots, answers, unread)
 
     return Evaluation(
         model=model.name,
@@ -157,19 +160,17 @@ def evaluate(
         photos=len(answered),
         references=len(main),
         packshots=len(photos.packshots),
-        products=len(known_skus),
+        products=len(content.rows),
         scores=score(answered, {product.sku: product for product in products}),
-        packshot_fine_top1=round_of.packshot_top1(photos.packshots, answers),
+        packshot_fine_top1=packshot_top1,
         verdicts=count_verdicts(answered),
         strangers=len(strangers),
-        strangers_unknown=float(np.mean([each.verdict == "unknown" for each in strangers]))
-        if strangers
-        else None,
+        strangers_unknown=share(each.verdict == "unknown" for each in strangers),
         drift=_drift(model, exact, answered, main, round_of),
         second_domain_top1=second_domain_top1(model, chosen, second_domain, tell) if second_domain else None,
         ms_per_photo_p50=float(np.median([answer.ms for answer in answers])) if answers else None,
         left_out=photos.left_out,
-        unread=tuple(unread),
+        unread=tuple(dict.fromkeys(unread)),
         confusions=worst_confusions(answered, count=_CONFUSIONS, examples=_EXAMPLES),
     )
 
@@ -208,17 +209,17 @@ class _Round:
         unread.extend(UnreadPhoto(source_of[each.sha256], each.reason) for each in embedded.refused)
         return embedded.content
 
-    def packshot_top1(self, packshots: Sequence[ReferencePhoto], answers: Sequence[Answered]) -> float | None:
+    def packshot_top1(
+        self, packshots: Sequence[ReferencePhoto], answers: Sequence[Answered], unread: list[UnreadPhoto]
+    ) -> float | None:
         """Search the answered photos again in packshots alone, by the embeddings that they have already."""
-        if not packshots:
-            return None
-        shown = {packshot.sku for packshot in packshots}
-        asked = [answer for answer in answers if answer.photo.sku in shown]
+        content = self.embed(packshots, unread)
+        asked = [answer for answer in answers if answer.photo.sku in content.rows]
         if not asked:
             return None
-        with installed(self.model, self.variant, self.embed(packshots, [])) as matcher:
+        with installed(self.model, self.variant, content) as matcher:
             found = [matcher.index.search(answer.vector, 1)[0].sku for answer in asked]
-        return float(np.mean([sku == answer.photo.sku for sku, answer in zip(found, asked, strict=True)]))
+        return share(sku == answer.photo.sku for sku, answer in zip(found, asked, strict=True))
 
 
 def _choose_photos(catalog: Catalog, progress: Progress) -> _Photos:

@@ -66,9 +66,9 @@ def score(answers: Sequence[Answered], products: Mapping[str, Product]) -> Score
     if not answers:
         return None
     return Scores(
-        fine_top1=_share(answer.is_right for answer in answers),
-        coarse_top1=_share(_is_category_right(answer, products) for answer in answers),
-        fine_top5=_share(answer.photo.sku in answer.skus[:5] for answer in answers),
+        fine_top1=_mean(answer.is_right for answer in answers),
+        coarse_top1=_mean(_is_category_right(answer, products) for answer in answers),
+        fine_top5=_mean(answer.photo.sku in answer.skus[:5] for answer in answers),
     )
 
 
@@ -78,10 +78,10 @@ def count_verdicts(answers: Sequence[Answered]) -> Verdicts | None:
         return None
     matches = [answer for answer in answers if answer.verdict == "match"]
     return Verdicts(
-        match=len(matches) / len(answers),
-        unsure=_share(answer.verdict == "unsure" for answer in answers),
-        unknown=_share(answer.verdict == "unknown" for answer in answers),
-        match_is_right=_share(answer.is_right for answer in matches) if matches else None,
+        match=_mean(answer.verdict == "match" for answer in answers),
+        unsure=_mean(answer.verdict == "unsure" for answer in answers),
+        unknown=_mean(answer.verdict == "unknown" for answer in answers),
+        match_is_right=share(answer.is_right for answer in matches),
     )
 
 
@@ -106,5 +106,11 @@ def _is_category_right(answer: Answered, products: Mapping[str, Product]) -> boo
     return bool(wanted and found and wanted.category and wanted.category == found.category)
 
 
-def _share(facts: Iterable[bool]) -> float:
+def share(facts: Iterable[bool]) -> float | None:
+    """Return the share (0..1) of facts that are true; nothing can be said of none."""
+    told = list(facts)
+    return sum(told) / len(told) if told else None
+
+
+def _mean(facts: Iterable[bool]) -> float:
     return float(np.mean(list(facts)))
