@@ -13,6 +13,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 from flask import Blueprint, Response, abort, json, jsonify, request, send_file
 
 from cloud import signing
+from cloud.events import LARGEST_BATCH
 from cloud.fleet import DeviceInfo
 from cloud.rooms import rooms
 from cloud.times import now, rfc3339
@@ -114,6 +115,7 @@ def heartbeat(device: str) -> Response:
 @_for_the_device
 def events(device: str) -> Response:
     """Keep the events that a device brings, each once; it may forget those that are named in the answer."""
+    request.max_content_length = LARGEST_BATCH
     taken = rooms().events.take(device, _body().items("events"))
     refused = [{"id": event.id, "reason": event.reason} for event in taken.refused]
     return jsonify({"accepted": list(taken.accepted), "refused": refused})

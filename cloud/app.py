@@ -6,7 +6,7 @@ from cloud import api, console, people, problems
 from cloud.rooms import Rooms
 from cloud.workspace import Workspace
 
-LARGEST_BODY = 4 * 1024 * 1024
+_LARGEST_BODY = 64 * 1024  # bytes, of a request that does not say otherwise
 
 
 def create_app(workspace: Workspace, *, people_anywhere: bool = False) -> Flask:
@@ -19,7 +19,7 @@ def create_app(workspace: Workspace, *, people_anywhere: bool = False) -> Flask:
         StorageUnusable: the database cannot be opened.
     """
     app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    app.config["MAX_CONTENT_LENGTH"] = _LARGEST_BODY
     app.json.sort_keys = False  # type: ignore[attr-defined]
     Rooms.open(workspace, people_anywhere=people_anywhere).attach(app)
     problems.register(app)

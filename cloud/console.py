@@ -113,7 +113,7 @@ def told(event: KeptEvent) -> str:
     """Say in a line what an event tells, whatever its kind."""
     data = event.data
     if event.kind == "slot_changed":
-        return f"{data.get('slot')}: {data.get('before') or 'first look'} → {data.get('after')}"
+        return f"{data.get('slot')}: {data.get('before') or 'first look'} → {data.get('state')}"
     words = [
         f"{name.replace('_', ' ')} {value}"
         for name, value in data.items()

@@ -12,9 +12,10 @@ from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 from cloud.database import Base, transaction
 from cloud.times import UtcTime, now
 from edge.errors import BadSetting, SkipRecord, StorageUnusable
-from edge.events import Event
+from edge.events import MOST_BYTES, Event
 
 MOST_IN_A_BATCH: Final = 1000
+LARGEST_BATCH: Final = 500 * (MOST_BYTES + 2)  # bytes; a device's 500 events are taken, however long each is
 
 
 class EventRow(Base):
@@ -167,7 +168,7 @@ def _insert_new(session: Session, events: Sequence[KeptEvent]) -> None:
 
 
 def _change_slot(session: Session, event: KeptEvent) -> None:
-    slot, state = event.data.get("slot"), event.data.get("after")
+    slot, state = event.data.get("slot"), event.data.get("state")
     if not isinstance(slot, str) or not isinstance(state, str):
         return
     row = session.get(SlotRow, (event.device, slot))

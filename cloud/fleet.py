@@ -25,7 +25,7 @@ from cloud.times import UtcTime, now
 from edge.errors import AccessDenied, BadSetting, EnrollmentRefused, ServerBusy
 
 _ALPHABET: Final = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # 32 letters that are not mistaken for each other
-_CODE = re.compile(r"([0-9A-Z]{4})-([0-9A-Z]{4})-[0-9A-Z]{10}")
+_CODE = re.compile(r"([0-9A-Z]{8})[0-9A-Z]{10}")
 _LONGEST_NAME: Final = 120
 DEFAULT_TTL: Final = timedelta(hours=24)
 
@@ -239,12 +239,12 @@ class WrongCodeBrake:
 
 def _use_code(session: Session, code: str, device: str) -> None:
     # One statement tests and takes the code, so that two devices with the same code cannot both get in.
-    found = _CODE.fullmatch(code.strip().upper())
+    found = _CODE.fullmatch(re.sub(r"[\s-]", "", code[:100]).upper())
     taken = 0
     if found:
         query = (
             update(CodeRow)
-            .where(CodeRow.code_sha256 == _sha256(found[1] + found[2]))
+            .where(CodeRow.code_sha256 == _sha256(found[1]))
             .where(CodeRow.device.is_(None), CodeRow.expires > now())
             .values(device=device)
             .returning(CodeRow.code_sha256)

@@ -11,8 +11,9 @@ import click
 import waitress
 
 from cloud import signing
-from cloud.app import LARGEST_BODY, create_app
+from cloud.app import create_app
 from cloud.commands.options import data_option, open_workspace
+from cloud.events import LARGEST_BATCH
 from cloud.ticking import Ticker
 from edge.errors import BadSetting
 
@@ -54,7 +55,7 @@ def command(host: str, port: int, open_console: bool, data: Path) -> None:
             port=port,
             threads=_THREADS,
             ident=None,
-            max_request_body_size=LARGEST_BODY + 1,
+            max_request_body_size=LARGEST_BATCH + 1,
             # Kept, so that the app can see that a caller was passed on; it never believes them.
             clear_untrusted_proxy_headers=False,
         )

@@ -11,14 +11,14 @@ import urllib3
 from flask.testing import FlaskClient
 
 from cloud import signing
-from cloud.events import Events
+from cloud.events import LARGEST_BATCH, Events
 from cloud.fleet import Fleet
 from cloud.releases import PublishedRelease, Releases
 from cloud.rollouts import Rollouts
 from cloud.times import now
 from cloud.workspace import Workspace
 from edge.errors import TransferBroken
-from edge.events import new_event
+from edge.events import MOST_BYTES, new_event
 from edge.transport import Transport
 from tests.cloud.conftest import serving
 
@@ -216,8 +216,20 @@ def test_a_heartbeat_that_makes_no_sense_is_refused_by_one_sentence(
 
 def test_a_body_that_is_too_long_is_refused(client: FlaskClient, workspace: Workspace) -> None:
     device, token = enroll(client, workspace)
-    answer = client.post(f"/v1/devices/{device}/events", data=b"x" * (4 * 1024 * 1024 + 1), headers=token)
-    assert (answer.status_code, answer.json["code"]) == (413, "request_entity_too_large")
+    for path, size in (
+        (f"{device}/heartbeat", 65_537),
+        (f"{device}/events", LARGEST_BATCH + 1),
+        ("enroll", 65_537),
+    ):
+        answer = client.post(f"/v1/devices/{path}", data=b"x" * size, headers=token)
+        assert (answer.status_code, answer.json["code"]) == (413, "request_entity_too_large")
+
+
+def test_the_longest_batch_that_a_device_sends_is_taken(client: FlaskClient, workspace: Workspace) -> None:
+    device, token = enroll(client, workspace)
+    records = [new_event(device, "searched", {"x": "y" * (MOST_BYTES - 300)}).to_record() for _ in range(100)]
+    answer = client.post(f"/v1/devices/{device}/events", json={"events": records}, headers=token)
+    assert len(answer.json["accepted"]) == 100
 
 
 def test_a_damaged_server_says_try_later_and_keeps_its_paths_to_itself(

@@ -60,7 +60,7 @@ def test_what_a_shop_writes_is_text_and_never_markup(
 ) -> None:
     evil = "<script>alert(1)</script>"
     catalog.put_product(Product("evil", evil, evil))
-    slot = {"slot": evil, "sku": evil, "before": None, "after": evil, "seen": evil}
+    slot = {"slot": evil, "sku": evil, "before": None, "state": evil, "seen": evil}
     events = [new_event(device, "slot_changed", slot), new_event(device, "failed", {"error": evil})]
     Events(workspace.sessions()).take(device, [event.to_record() for event in events])
     page = client.get(f"/?search={evil}").text
@@ -84,10 +84,12 @@ def test_releases_and_devices_are_shown_with_how_they_stand(
     client: FlaskClient, workspace: Workspace, tiny_model: Model, device: str
 ) -> None:
     publish(workspace, tiny_model, percent=20)
-    Fleet(workspace.sessions()).seen(device, 1, {})
+    Fleet(workspace.sessions()).seen(device, 1, {"last_error": "hash_mismatch", "outbox": 3})
     page = client.get("/").text
     assert "1 · newest" in page
     assert "20 %" in page
+    assert "hash_mismatch" in page
+    assert "3 events waiting" in page
     assert "tiny-int8" in page
     Rollouts(workspace.sessions()).abort(1)
     assert "aborted" in client.get("/").text
@@ -99,7 +101,7 @@ def test_slots_are_shown_with_trouble_first(client: FlaskClient, workspace: Work
         new_event(
             device,
             "slot_changed",
-            {"slot": slot, "sku": "pack-01", "before": None, "after": state, "seen": "pack-02"},
+            {"slot": slot, "sku": "pack-01", "before": None, "state": state, "seen": "pack-02"},
         ).to_record()
         for slot, state in slots
     ]

@@ -16,7 +16,7 @@ def events(workspace: Workspace) -> Events:
 
 
 def slot_changed(at: str, after: str, slot: str = "A1") -> dict[str, object]:
-    data = {"slot": slot, "sku": "pack-01", "before": None, "after": after, "seen": None}
+    data = {"slot": slot, "sku": "pack-01", "before": None, "state": after, "seen": None}
     return Event(uuid7(), at, "d-1", "slot_changed", data).to_record()
 
 

@@ -40,8 +40,10 @@ def test_a_device_enrolls_and_proves_itself(fleet: Fleet) -> None:
     )
 
 
-def test_a_code_typed_in_small_letters_is_the_same_code(fleet: Fleet) -> None:
-    fleet.enroll(f" {fleet.new_code('ABCDEFGHIJ').lower()}\n", KIOSK)
+@pytest.mark.parametrize("typed", [" {}\n", "{}"])
+def test_a_code_is_the_same_in_small_letters_and_without_its_hyphens(fleet: Fleet, typed: str) -> None:
+    code = fleet.new_code("ABCDEFGHIJ")
+    fleet.enroll(typed.format(code.lower().replace("-", "")), KIOSK)
 
 
 def test_a_code_works_once(fleet: Fleet) -> None:

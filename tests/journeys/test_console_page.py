@@ -67,7 +67,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     camera, _ = fleet.enroll(fleet.new_code(fingerprint), DeviceInfo("Shelf camera", "shelf-camera", "0.1.0"))
     fleet.seen(kiosk, 1, {})
     searched = {"verdict": "match", "sku": "pack-03", "similarity": 0.91}
-    empty = {"slot": "A1", "sku": "pack-01", "before": "ok", "after": "empty", "seen": None}
+    empty = {"slot": "A1", "sku": "pack-01", "before": "ok", "state": "empty", "seen": None}
     events.take(kiosk, [new_event(kiosk, "searched", searched).to_record()])
     events.take(camera, [new_event(camera, "slot_changed", empty).to_record()])
     return workspace
