@@ -123,12 +123,17 @@ def events(device: str) -> Response:
 
 @blueprint.get("/healthz")
 def health() -> Response:
-    """Say that the server answers and can read its database and its signed metadata."""
+    """Say that the server answers and can read its database, and whether what it signed is still believed."""
     here = rooms()
     expires = signing.timestamp_expires(here.workspace.metadata)
     latest = here.releases.latest()
-    healthy = {"status": "ok", "release": latest.version if latest else None}
-    return jsonify({**healthy, "timestamp_expires": rfc3339(expires)})
+    return jsonify(
+        {
+            "status": "ok" if expires > now() else "stale",
+            "release": latest.version if latest else None,
+            "timestamp_expires": rfc3339(expires),
+        }
+    )
 
 
 def _body() -> Fields:

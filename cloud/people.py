@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, abort, jsonify, request
 
+from cloud import signing
 from cloud.rooms import rooms
 from cloud.times import rfc3339
 from edge.errors import BadSetting
@@ -117,6 +118,7 @@ def metrics() -> Response:
     """Tell Prometheus which releases the devices run, what events came in, and when was published last."""
     here = rooms()
     latest = here.releases.latest()
+    expires = signing.timestamp_expires(here.workspace.metadata)
     lines = [
         "# HELP shelfsight_devices Enrolled devices by the release that they run.",
         "# TYPE shelfsight_devices gauge",
@@ -136,6 +138,9 @@ def metrics() -> Response:
         "# HELP shelfsight_last_publish_timestamp_seconds When the newest release was published, or 0.",
         "# TYPE shelfsight_last_publish_timestamp_seconds gauge",
         f"shelfsight_last_publish_timestamp_seconds {latest.created.timestamp() if latest else 0:.0f}",
+        "# HELP shelfsight_timestamp_expires_seconds Until when devices believe what was signed last.",
+        "# TYPE shelfsight_timestamp_expires_seconds gauge",
+        f"shelfsight_timestamp_expires_seconds {expires.timestamp():.0f}",
     ]
     return Response("\n".join(lines) + "\n", mimetype="text/plain; version=0.0.4; charset=utf-8")
 

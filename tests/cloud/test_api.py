@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,14 @@ def test_health_names_the_release_and_how_long_the_signature_lasts(client: Flask
     assert answer.json["status"] == "ok"
     assert answer.json["release"] is None
     assert answer.json["timestamp_expires"].endswith("Z")
+
+
+def test_health_tells_that_the_signature_ran_out(
+    client: FlaskClient, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(signing.LIFETIMES, "timestamp", timedelta(seconds=-60))
+    signing.tick(workspace.metadata, workspace.keys)
+    assert client.get("/healthz").json["status"] == "stale"
 
 
 def test_every_answer_forbids_what_no_answer_needs(client: FlaskClient) -> None:
