@@ -1,25 +1,20 @@
 """A device as a whole: told everything, it has two verbs, see and sync."""
 
-import json
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from devices.config import Settings
-from devices.enrollment import clock_lead_s, device_info, read_enrollment
-from edge.disk import write_atomically
+from devices.enrollment import read_enrollment
+from devices.sync_report import SyncReport, remember_sync
 from edge.errors import (
     BadSetting,
     Incompatible,
-    KeepRelease,
     NotEnrolled,
-    ServerUnreachable,
     ShelfsightError,
     StepBack,
     StorageUnusable,
@@ -33,33 +28,8 @@ from edge.release_files import read_manifest
 
 if TYPE_CHECKING:
     from edge.outbox import Outbox
-    from edge.transport import Transport
 
-LAST_SYNC_FILE = "last_sync.json"
 OUTBOX_FILE = "outbox.db"
-BATCH = 500
-
-
-@dataclass(frozen=True, slots=True)
-class SyncReport:
-    """What one sync did. Sizes are bytes, times seconds; `error` is the code of what went wrong, if it did.
-
-    `clock_lead_s` says how far this device's clock is ahead of the server's.
-    """
-
-    at: str
-    offered: int | None = None
-    installed: int | None = None
-    current: int | None = None
-    bytes_received: int = 0
-    files: int = 0
-    seconds: float = 0.0
-    delivered: int = 0
-    waiting: int = 0
-    next_poll_s: float = 60.0
-    clock_lead_s: float | None = None
-    error: str | None = None
-    message: str = ""
 
 
 class Device:
@@ -137,7 +107,13 @@ class Device:
         check_golden(matcher, folder)
         return matcher
 
-    def _try(self, folder: Path) -> None:
+    def try_release(self, folder: Path) -> None:
+        """Try whether this device can answer from the release in `folder`, which is not in use yet.
+
+        Raises:
+            StepBack, TrialFailed, Incompatible: it does not work here.
+            BadSetting, RuntimeMissing: this device is at fault, not the release.
+        """
         self._open_checked(folder)
 
     # Events ---------------------------------------------------------------------------------------------
@@ -150,7 +126,7 @@ class Device:
         """
         from edge.events import new_event
 
-        with self._outbox() as outbox:
+        with self.outbox() as outbox:
             # Before it is enrolled a device goes by its own name; the server knows who brings an event.
             outbox.add(new_event(self.device_id() or self.settings.name, kind, data))
 
@@ -158,7 +134,7 @@ class Device:
         """Count the events that the server has not taken yet."""
         if not (self.settings.data / OUTBOX_FILE).exists():
             return 0
-        with self._outbox() as outbox:
+        with self.outbox() as outbox:
             return len(outbox)
 
     def device_id(self) -> str | None:
@@ -169,7 +145,12 @@ class Device:
             return None
 
     @contextmanager
-    def _outbox(self) -> Iterator["Outbox"]:
+    def outbox(self) -> Iterator["Outbox"]:
+        """Open the outbox for the length of a `with` block.
+
+        Raises:
+            StorageUnusable, NoSpace: it cannot be used.
+        """
         from edge.outbox import Outbox
 
         outbox = Outbox(self.settings.data / OUTBOX_FILE)
@@ -209,157 +190,17 @@ class Device:
             TryLater: the server cannot be reached or is busy.
             StorageUnusable: the device folder cannot be written.
         """
+        from devices.visit import utc_now, visit
+
         with self._syncing:
-            before = last_sync(self.settings.data)
-            began = time.monotonic()
+            at, began = utc_now(), time.monotonic()
             try:
-                report = self._sync(before, progress)
+                report = visit(self, progress)
             except ShelfsightError as error:
-                at = _now()
-                failed = SyncReport(at, error=error.code, message=str(error), waiting=self.waiting())
-                self._remember(replace(failed, current=self.installation.current_version()))
+                current = self.installation.current_version()
+                failed = SyncReport(at, current=current, error=error.code, message=str(error))
+                remember_sync(self.settings.data, replace(failed, waiting=self.waiting()))
                 raise
             report = replace(report, seconds=round(time.monotonic() - began, 3))
-            self._remember(report)
+            remember_sync(self.settings.data, report)
             return report
-
-    def _sync(self, before: SyncReport | None, progress: Callable[[int, int], None] | None) -> SyncReport:
-        from edge.transport import Transport
-
-        enrollment = read_enrollment(self.settings.data)
-        with Transport(enrollment.url, token=enrollment.token) as transport:
-            report = self._heartbeat(transport, enrollment.device_id)
-            report = self._update(transport, report, before, progress)
-            delivered = self._deliver(transport, enrollment.device_id)
-            return replace(
-                report,
-                delivered=delivered,
-                waiting=self.waiting(),
-                current=self.installation.current_version(),
-                bytes_received=transport.bytes_received,
-            )
-
-    def _heartbeat(self, transport: "Transport", device_id: str) -> SyncReport:
-        """Tell the server how this device is; hear what it offers and when to come again."""
-        current = self.installation.current_version()
-        answer = transport.post_json(
-            f"/v1/devices/{device_id}/heartbeat", {"release": current, "status": self._health()}
-        )
-        if not isinstance(answer, dict):
-            raise ServerUnreachable(
-                f"{transport.base_url} answers a heartbeat with {answer!r}: is it Shelfsight?"
-            )
-        offered, poll = answer.get("offered_release"), answer.get("next_poll_s")
-        return SyncReport(
-            at=_now(),
-            offered=offered if _is_whole(offered) else None,
-            next_poll_s=_within(poll, 1.0, 86_400.0, self.settings.poll_interval_s),
-            clock_lead_s=clock_lead_s(answer.get("server_time")),
-        )
-
-    def _health(self) -> dict[str, object]:
-        last = last_sync(self.settings.data)
-        return {
-            **device_info(self.settings),
-            "outbox": self.waiting(),
-            "floor": self.installation.floor(),
-            "set_aside": sorted(self.installation.set_aside()),
-            "last_error": last.error if last else None,
-            "disk_free": shutil.disk_usage(self.settings.data).free,
-        }
-
-    def _update(
-        self,
-        transport: "Transport",
-        report: SyncReport,
-        before: SyncReport | None,
-        progress: Callable[[int, int], None] | None,
-    ) -> SyncReport:
-        from edge.updater import Updater
-
-        try:
-            updater = Updater(
-                self.installation, transport, device_class=self.settings.device_class, trial=self._try
-            )
-            done = updater.update(report.offered, progress=progress)
-        except (KeepRelease, StepBack) as error:
-            self._tell_refusal(report, before, error)
-            return replace(report, error=error.code, message=str(error))
-        if done.installed is not None:
-            self.record(
-                "installed",
-                {
-                    "release": done.installed,
-                    "bytes": done.bytes_received,
-                    "files": done.files,
-                    "seconds": round(done.seconds, 3),
-                },
-            )
-        return replace(report, installed=done.installed, files=done.files)
-
-    def _tell_refusal(self, report: SyncReport, before: SyncReport | None, error: ShelfsightError) -> None:
-        # A device polls every minute: the same refusal of the same offer is worth one event, not 1440 a day.
-        if before is not None and (before.offered, before.error) == (report.offered, error.code):
-            return
-        self.record("failed", {"release": report.offered, "error": error.code, "message": str(error)})
-
-    def _deliver(self, transport: "Transport", device_id: str) -> int:
-        """Send what waits in the outbox, batch after batch, and forget what the server took."""
-        delivered = 0
-        with self._outbox() as outbox:
-            while batch := outbox.batch(BATCH):
-                answer = transport.post_json(
-                    f"/v1/devices/{device_id}/events", {"events": [event.to_record() for event in batch]}
-                )
-                accepted, refused = _settled(answer, {event.id for event in batch})
-                # What the server refuses now it refuses for ever: keeping it would block those behind it.
-                outbox.acknowledge(accepted | refused)
-                delivered += len(accepted)
-                if not accepted | refused:
-                    raise ServerUnreachable(
-                        f"{transport.base_url} took none of {len(batch)} events: look at the server's log"
-                    )
-        return delivered
-
-    def _remember(self, report: SyncReport) -> None:
-        if not self.settings.data.is_dir():
-            return  # never enrolled: there is no device here yet whose memory it could be
-        write_atomically(self.settings.data / LAST_SYNC_FILE, json.dumps(asdict(report)).encode())
-
-
-def last_sync(data: Path) -> SyncReport | None:
-    """Recall the last sync of the device in the folder `data`; None when there was none that can be read."""
-    try:
-        record: Any = json.loads((data / LAST_SYNC_FILE).read_bytes())
-        return SyncReport(**record)
-    except (OSError, ValueError, TypeError):
-        return None  # only a memory: losing it costs nothing
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _settled(answer: object, sent: set[str]) -> tuple[set[str], set[str]]:
-    """Read which of the events that were `sent` the server took, and which it will never take."""
-    if not isinstance(answer, dict):
-        return set(), set()
-    accepted, refused = answer.get("accepted"), answer.get("refused")
-    never = (
-        [event.get("id") for event in refused if isinstance(event, dict)] if isinstance(refused, list) else []
-    )
-    return sent & _texts(accepted), sent & _texts(never)
-
-
-def _texts(values: object) -> set[str]:
-    return {value for value in values if isinstance(value, str)} if isinstance(values, list) else set()
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _within(value: object, low: float, high: float, default: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return default
-    return min(max(float(value), low), high)

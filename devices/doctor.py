@@ -118,7 +118,7 @@ def check_disk(settings: Settings) -> Finding:
 
 def check_clock(settings: Settings) -> Finding:
     """Compare the clock with the last sync's server: signatures expire by it."""
-    from devices.device import last_sync
+    from devices.sync_report import last_sync
 
     now = datetime.now(UTC)
     written = now.isoformat(timespec="seconds")
@@ -180,7 +180,8 @@ def check_release(settings: Settings) -> Finding:
 
 def check_outbox(settings: Settings) -> Finding:
     """Count the events that wait for the server."""
-    from devices.device import Device, last_sync
+    from devices.device import Device
+    from devices.sync_report import last_sync
 
     waiting = Device(settings).waiting()
     last = last_sync(settings.data)

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from devices.device import Device, last_sync
+from devices.device import Device
 from devices.enrollment import read_enrollment
+from devices.sync_report import last_sync
 from edge.errors import NotEnrolled, ShelfsightError
 from edge.index import IndexRecord
 from edge.matcher import Matcher

@@ -4,7 +4,8 @@ import random
 import threading
 from collections.abc import Callable
 
-from devices.device import Device, SyncReport
+from devices.device import Device
+from devices.sync_report import SyncReport
 from edge.errors import FixSetup, ShelfsightError, TryLater
 
 JITTER = 0.1

@@ -14,7 +14,7 @@ import click
 from devices.commands.options import data_option, json_option
 
 if TYPE_CHECKING:
-    from devices.device import SyncReport
+    from devices.sync_report import SyncReport
     from edge.errors import ShelfsightError
 
 

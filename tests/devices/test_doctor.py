@@ -8,8 +8,8 @@ import pytest
 
 from devices import doctor
 from devices.config import Settings
-from devices.device import LAST_SYNC_FILE
 from devices.doctor import Finding, examine
+from devices.sync_report import LAST_SYNC_FILE
 from tests.devices.conftest import Shelfsight
 
 

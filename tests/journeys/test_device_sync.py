@@ -21,9 +21,10 @@ from cloud.fleet import Fleet
 from cloud.publishing import publish
 from cloud.workspace import Workspace
 from devices.config import Settings
-from devices.device import OUTBOX_FILE, Device, last_sync
+from devices.device import OUTBOX_FILE, Device
 from devices.doctor import check_server
 from devices.enrollment import enroll, read_enrollment
+from devices.sync_report import last_sync
 from edge.errors import AccessDenied, BadSetting, EnrollmentRefused
 from edge.events import new_event
 from edge.model import Model
