@@ -75,7 +75,7 @@ def create_keys(keys: Path) -> None:
     """Create the private keys that are not there yet: Ed25519, PEM (PKCS #8), readable by the owner alone.
 
     Raises:
-        StorageUnusable: the folder cannot be written.
+        StorageUnusable, NoSpace: the folder cannot be written.
     """
     _make_folder(keys, mode=0o700)
     for role in ROLES:
@@ -88,7 +88,7 @@ def create_repository(metadata: Path, keys: Path) -> None:
     """Create the repository's first metadata, and its keys; what is already there is kept.
 
     Raises:
-        StorageUnusable: a folder cannot be written, or an existing root was signed by other keys.
+        StorageUnusable, NoSpace: a folder cannot be written, or an existing root was signed by other keys.
     """
     _make_folder(metadata)
     with _locked(metadata):
@@ -109,7 +109,7 @@ def add_target(
     Signing the same bytes under the same name again changes nothing but the versions.
 
     Raises:
-        StorageUnusable: a key is missing or another one, or the metadata is unusable.
+        StorageUnusable, NoSpace: a key is missing or another one, or the metadata is unusable.
     """
     with _locked(metadata):
         check_publishing_keys(metadata, keys, online_keys or keys)
@@ -133,7 +133,7 @@ def tick(metadata: Path, keys: Path) -> datetime:
     """Re-sign the snapshot and the timestamp with the online keys alone; return when the timestamp runs out.
 
     Raises:
-        StorageUnusable: an online key is missing or another one, or the metadata is unusable.
+        StorageUnusable, NoSpace: an online key is missing or another one, or the metadata is unusable.
     """
     with _locked(metadata):
         return _write_online(metadata, keys)
@@ -143,7 +143,7 @@ def renew(metadata: Path, keys: Path, *, online_keys: Path | None = None) -> Non
     """Sign root and targets for another year with the offline keys they already have.
 
     Raises:
-        StorageUnusable: a key is missing or another one, or the metadata is unusable.
+        StorageUnusable, NoSpace: a key is missing or another one, or the metadata is unusable.
     """
     with _locked(metadata):
         _check_keys(metadata, keys, ("root", "targets"))
