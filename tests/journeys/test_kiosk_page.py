@@ -5,13 +5,22 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from werkzeug.serving import make_server
 
+from devices.camera import Frame
+from devices.config import Settings
+from devices.device import Device
+from devices.kiosk.app import create_app
+from devices.kiosk.station import Station
+from edge.image import decode
 from edge.model import Model
 from tests.devices.conftest import SKUS, events_of, install_release, pack
 from tests.edge.drawn_release import ReleaseMaker, photograph
@@ -116,6 +125,48 @@ def test_a_shopper_sees_the_answer_and_says_that_it_is_another_product(
         page.screenshot(path=tmp_path / "thanks.png")
     told = [event for event in events_of(data) if event.kind == "corrected"]
     assert [(event.data["was"], event.data["sku"]) for event in told] == [(SKUS[1], SKUS[2])]
+
+
+class HeldProduct:
+    """A camera in front of which somebody holds one product, and shows another when told to."""
+
+    def __init__(self, sku: str) -> None:
+        self.sku = sku
+        self.closed = False
+
+    def read(self) -> Frame:
+        return Frame(decode(photograph(pack(self.sku))), datetime.now(UTC), "camera 0")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_kiosk_follows_its_own_camera_from_product_to_product(
+    browser: "Browser", data: Path, tmp_path: Path
+) -> None:
+    settings = Settings(data=data, name="Kiosk 3", look_interval_s=0.1)
+    camera = HeldProduct(SKUS[0])
+    station = Station(Device(settings), camera)
+    server = make_server("127.0.0.1", 0, create_app(station, settings), threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        with looking(browser, f"http://127.0.0.1:{server.server_port}/", 1280, 800) as page:
+            page.get_by_role("heading", name="Apple Juice").wait_for()
+            page.locator("#frame").wait_for(state="visible")
+            camera.sku = SKUS[3]
+            page.get_by_role("heading", name="Dark Chocolate").wait_for()
+            page.screenshot(path=tmp_path / "live.png")
+            page.get_by_role("button", name="Hold").click()
+            page.get_by_role("button", name="Go on").wait_for()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        station.close()
+    assert camera.closed
+    searched = [event.data["candidates"][0]["sku"] for event in events_of(data) if event.kind == "searched"]
+    assert searched == [SKUS[0], SKUS[3]], "each product once, however often the camera looked"
 
 
 def test_a_phone_answers_through_its_own_camera_and_from_a_chosen_photo(
