@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -201,6 +202,38 @@ def test_of_two_publishes_at_once_one_is_told_to_wait(workspace: Workspace, tiny
 
     publish(workspace, tiny_model, progress=publish_meanwhile)
     assert len(refused) == 1
+
+
+@pytest.mark.usefixtures("catalog")
+def test_a_publish_process_that_is_killed_leaves_every_signed_file_whole(
+    workspace: Workspace, tiny_model: Model, tmp_path: Path
+) -> None:
+    """Kill the real process ever later, from before its first file until after its signature."""
+    script = "from cloud.commands import main; main()"
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        "--data",
+        workspace.data,
+        "publish",
+        "--model",
+        tiny_model.folder,
+    ]
+    began = time.monotonic()
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    whole_s = time.monotonic() - began
+    for step in range(4):
+        add_pack(Catalog(workspace.sessions(), workspace.photo_storage()), 10 + step)
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(whole_s * (0.6 + step / 8))
+        process.kill()
+        process.wait()
+        for path in workspace.files.glob("[0-9a-f]*"):
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
+    published = publish(workspace, tiny_model)
+    assert published.release.products == 10
+    install(workspace, published, tmp_path / "device")
 
 
 def test_publishing_loads_no_tensorflow() -> None:
