@@ -21,6 +21,8 @@ CLOCK_WARNING_S = 120.0
 CLOCK_FAULT_S = 3600.0
 FULL_OUTBOX = 10_000
 PROBE_S = 120
+_ENROLL = "shelfsight-cloud fleet code (on the server), then here: shelfsight enroll URL CODE"
+
 EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)
 """No device that runs this code can be at an earlier date."""
 
@@ -80,9 +82,10 @@ def check_annoy(_settings: Settings) -> Finding:
     return _probe(
         "annoy",
         ["annoy"],
+        "pip install --force-reinstall --no-binary annoy annoy",
         "it was compiled for another CPU: "
         "ANNOY_COMPILER_ARGS='-O2' pip install --force-reinstall --no-binary annoy annoy",
-        version("annoy"),
+        _installed("annoy") or "",
     )
 
 
@@ -139,7 +142,10 @@ def check_enrollment(settings: Settings) -> Finding:
     """Look up which server this device belongs to."""
     from devices.enrollment import read_enrollment
 
-    enrollment = read_enrollment(settings.data)
+    try:
+        enrollment = read_enrollment(settings.data)
+    except NotEnrolled:
+        return Finding("enrollment", "fault", "this device belongs to no server", _ENROLL)
     return Finding("enrollment", "ok", f"{enrollment.device_id} at {enrollment.url}")
 
 
@@ -151,7 +157,7 @@ def check_server(settings: Settings) -> Finding:
     try:
         enrollment = read_enrollment(settings.data)
     except NotEnrolled:
-        return Finding("server", "warning", "no server is known", "shelfsight enroll URL CODE")
+        return Finding("server", "warning", "no server is known", _ENROLL)
     with Transport(enrollment.url, timeout_s=5) as transport:
         if transport.get_bytes("/healthz", max_bytes=65_536) is None:
             return Finding(
@@ -173,6 +179,7 @@ def check_release(settings: Settings) -> Finding:
     return _probe(
         "release",
         ["release", str(folder), settings.variant or "", str(settings.threads)],
+        "shelfsight sync --once, then shelfsight doctor again",
         "the runtime does not fit this CPU: pip install --force-reinstall ai-edge-litert",
         "",
     )
@@ -213,8 +220,8 @@ def check_camera(settings: Settings, number: int) -> Finding:
     return Finding("camera", "ok", f"camera {number} gives {width}×{height} pixels")
 
 
-def _probe(name: str, arguments: list[str], cure_of_death: str, prefix: str) -> Finding:
-    """Run `devices.probe` and read what it says, or how it died."""
+def _probe(name: str, arguments: list[str], cure: str, cure_of_death: str, prefix: str) -> Finding:
+    """Run `devices.probe` and read what it says, or how it died; `prefix` is put before either."""
     try:
         run = subprocess.run(
             [sys.executable, "-m", "devices.probe", *arguments],
@@ -234,23 +241,26 @@ def _probe(name: str, arguments: list[str], cure_of_death: str, prefix: str) -> 
         last_line = (run.stderr.strip().splitlines() or ["no output"])[-1]
         return Finding(name, "fault", f"{prefix} fails: {last_line}".strip(), cure_of_death)
     if "error" in answer:
-        return Finding(name, "fault", answer["error"], "shelfsight sync --once, then shelfsight doctor again")
+        return Finding(name, "fault", answer["error"], cure)
     return Finding(name, "ok", f"{prefix} {answer['found']}".strip())
 
 
 def _runtime() -> str:
     """Name the TFLite runtime that is installed, best first."""
     for package in ("ai-edge-litert", "tflite-runtime", "tensorflow"):
-        try:
-            return f"{package} {version(package)}"
-        except PackageNotFoundError:
-            continue
+        if number := _installed(package):
+            return f"{package} {number}"
     return "missing: pip install ai-edge-litert"
 
 
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def _cure(error: ShelfsightError) -> str:
-    if isinstance(error, NotEnrolled):
-        return "shelfsight enroll URL CODE"
     if isinstance(error, TryLater):
         return "check the network, the address and the server; the device answers without it"
     if isinstance(error, StepBack):

@@ -27,8 +27,8 @@ def command(as_json: bool, data: Path | None) -> None:
 
 
 def _words(value: object) -> str:
-    if value is None or value == []:
+    if value is None or value == ():
         return "-"
-    if isinstance(value, list | tuple):
+    if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return str(value)
