@@ -88,7 +88,7 @@ def _shade(solid: Sequence[Corner], light: Light) -> float:
 
 
 def _lay(canvas: Image.Image, face: Face, placed: Sequence[Spot], shade: float) -> None:
-    """Draw one face onto the canvas, with a lit edge along its folds."""
+    """Draw one face onto the canvas."""
     if not isinstance(face.art, Image.Image):
         tone = lighter(face.art, min(1.0, shade - 1)) if shade > 1 else darker(face.art, 1 - shade)
         ImageDraw.Draw(canvas).polygon([*placed], fill=tone, outline=tone, width=2)
@@ -107,7 +107,6 @@ def _lay(canvas: Image.Image, face: Face, placed: Sequence[Spot], shade: float) 
     mask = Image.new("L", size)
     ImageDraw.Draw(mask).polygon(local, fill=255, outline=255, width=2)  # no gap to the neighboring faces
     canvas.paste(warped, (left, top), mask)
-    ImageDraw.Draw(canvas, "RGBA").line([*placed, placed[0]], fill=(255, 255, 255, 50), width=1)
 
 
 def upright_box(

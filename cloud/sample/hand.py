@@ -37,28 +37,42 @@ def draw_capsules(size: tuple[int, int], capsules: Sequence[Capsule], tone: Colo
 
 
 def grip(
-    box: tuple[float, float, float, float], rng: np.random.Generator
-) -> tuple[list[Capsule], list[Capsule], tuple[float, float, float]]:
-    """Return the limbs behind a package, those in front of it, and the thumbnail (x, y, size).
+    box: tuple[float, float, float, float], scale: float, rng: np.random.Generator
+) -> tuple[list[Capsule], list[Capsule], Capsule]:
+    """Return the limbs behind a package, those in front of it, and the thumb among the latter.
 
-    `box` is the package's left, top, right, bottom; the hand comes from below.
+    `box` is the package's left, top, right, bottom, `scale` the pixels of a centimeter: a hand has a hand's
+    size, whatever it holds. A narrow package is grasped around, a wide one is pinched at its right end.
     """
     left, top, right, bottom = box
-    width, height = right - left, bottom - top
-    size = (
-        float(np.clip(0.17 * height, 34, 84)) * 0.5
-    )  # half a finger's width, as a hand's size does not follow the pack's
-    level = top + height * float(rng.uniform(0.55, 0.68))
+    size = 1.0 * scale  # half a finger's width
+    level = top + (bottom - top) * float(rng.uniform(0.62, 0.74))
+    if right - left > 12 * scale:
+        return _pinch(right, max(level, bottom - 7 * size), size)
     middle = (left + right) / 2
-    behind: list[Capsule] = [(middle, bottom + size * 9, middle, level + size, size * 2.6)]
-    behind += [(middle + k * size * 1.2, bottom + size * 4, middle, level, size * 2.2) for k in (-1, 1)]
+    behind: list[Capsule] = [(middle, bottom + size * 16, middle, level + 2 * size, size * 2.9)]
+    behind += [
+        (middle + k * size * 1.6, level + size * 7, middle + k * size, level, size * 2.6) for k in (-1, 1)
+    ]
     front: list[Capsule] = []
     for finger in range(4):
         y = level + (finger - 1.6) * size * 1.75
-        reach = size * float(rng.uniform(0.5, 1.1)) + (0.35 * size if finger in (1, 2) else 0)
-        front.append((right + size * 0.9, y + size * 0.25, right - reach, y, size * (0.86 - 0.05 * finger)))
-        behind.append((right + size * 0.9, y + size * 0.25, right - width * 0.3, y + size * 2, size * 0.95))
-    tip = (left + min(width * 0.20, size * 1.9), level - size * 0.6)
-    front.append((left - size * 1.0, level + size * 2.4, tip[0], tip[1], size * 1.05))
-    behind.append((left - size * 1.0, level + size * 2.4, middle, bottom + size * 3, size * 1.5))
-    return behind, front, (tip[0] + size * 0.15, tip[1] - size * 0.1, size)
+        reach = size * float(rng.uniform(0.6, 1.2)) + (0.4 * size if finger in (1, 2) else 0)
+        front.append((right + size * 0.7, y + size * 0.3, right - reach, y, size * (0.88 - 0.05 * finger)))
+        behind.append((right + size * 0.7, y + size * 0.3, middle, y + size * 2, size * 0.95))
+    tip = (left + min((right - left) * 0.22, size * 1.9), level - size * 0.8)
+    thumb = (left - size * 0.9, level + size * 2.6, tip[0], tip[1], size * 1.1)
+    behind.append((left - size * 0.9, level + size * 2.6, middle, level + size * 8, size * 1.7))
+    return behind, [*front, thumb], thumb
+
+
+def _pinch(right: float, level: float, size: float) -> tuple[list[Capsule], list[Capsule], Capsule]:
+    """Hold a wide package at its right end: the thumb before it, the fingers behind."""
+    palm = (right + size * 2.2, level + size * 5.2)
+    behind: list[Capsule] = [(palm[0] + size * 3, level + size * 20, palm[0], palm[1], size * 3.0)]
+    for finger in range(4):
+        behind.append(
+            (palm[0], palm[1] - size * 0.4 * finger, right - size * 3, level - size * (1.8 - finger), size)
+        )
+    thumb = (right + size * 0.9, level + size * 3.4, right - size * 2.2, level - size * 0.2, size * 1.15)
+    return behind, [(*palm, *thumb[:2], size * 1.6), thumb], thumb

@@ -1,5 +1,6 @@
 """Views in a shop with one package as the subject: on a shelf, in a hand, on a counter."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -8,7 +9,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from cloud.sample.barcode import barcode
 from cloud.sample.designs import Design
-from cloud.sample.hand import TONES, draw_capsules, grip
+from cloud.sample.hand import TONES, Capsule, draw_capsules, grip
 from cloud.sample.ink import Color, darker, fitted, lighter, paste, vertical_gradient
 from cloud.sample.lens import Random
 from cloud.sample.light import Light
@@ -59,7 +60,7 @@ def _stand(view: Image.Image, image: Image.Image, foot: tuple[float, float], sha
 
 def _subject_scale(design: Design, rng: Random) -> float:
     """Return pixels per centimeter that let the subject fill the frame as a person would frame it."""
-    share = rng.uniform(0.56, 0.74)
+    share = rng.uniform(0.58, 0.74)
     return float(
         min(share * VIEW[1] / HEIGHTS[design.brand.form], share * 0.82 * VIEW[0] / footprint(design))
     )
@@ -159,7 +160,7 @@ def hand(subject: Design, others: Sequence[Design], rng: Random) -> Image.Image:
     layer = Image.new("RGBA", VIEW)
     left, top = (width - pack.width) / 2, (height - pack.height) / 2 - height * 0.05
     box = (left, top, left + pack.width, top + pack.height)
-    behind, front, nail = grip(box, rng)
+    behind, front, thumb = grip(box, scale, rng)
     tone = TONES[int(rng.integers(len(TONES)))]
     layer.alpha_composite(draw_capsules(VIEW, behind, darker(tone, 0.18)))
     layer.alpha_composite(pack, (max(0, round(left)), max(0, round(top))))
@@ -170,16 +171,26 @@ def hand(subject: Design, others: Sequence[Design], rng: Random) -> Image.Image:
     )
     layer.alpha_composite(shade, (6, 10))
     layer.alpha_composite(fingers)
-    size = nail[2] * 0.55
-    pen = ImageDraw.Draw(layer)
-    pen.ellipse(
-        (nail[0] - size, nail[1] - size * 0.8, nail[0] + size, nail[1] + size * 0.8), fill=lighter(tone, 0.32)
-    )
+    _paint_nail(layer, thumb, lighter(tone, 0.3))
     layer = layer.rotate(
         float(rng.uniform(-14, 14)), Image.Resampling.BICUBIC, center=(width / 2, height / 2)
     )
     view.paste(layer, (0, 0), layer)
     return view
+
+
+def _paint_nail(layer: Image.Image, thumb: Capsule, color: Color) -> None:
+    """Paint the nail at a thumb's end, along the thumb."""
+    x0, y0, x1, y1, radius = thumb
+    turn = math.degrees(math.atan2(y1 - y0, x1 - x0))
+    side = round(radius * 2)
+    nail = Image.new("RGBA", (side * 2, side * 2), (*color, 0))
+    box = (side * 0.55, side * 0.62, side * 1.45, side * 1.38)
+    ImageDraw.Draw(nail).rounded_rectangle(box, radius=side * 0.36, fill=(*color, 210))
+    nail = nail.reduce(2).rotate(-turn, Image.Resampling.BICUBIC)
+    share = 0.12 * radius / max(1.0, math.hypot(x1 - x0, y1 - y0))
+    corner = (x1 + share * (x1 - x0) - side / 2, y1 + share * (y1 - y0) - side / 2)
+    layer.alpha_composite(nail, (max(0, round(corner[0])), max(0, round(corner[1]))))
 
 
 def _aisle(others: Sequence[Design], rng: Random) -> Image.Image:
