@@ -51,6 +51,8 @@ class _Visit:
         delivered = self._deliver()
         report = self._update(report, progress)
         delivered += self._deliver()
+        if report.installed is not None:
+            self._heartbeat()  # so that the people who wait for it see it now and not a poll later
         return replace(
             report,
             delivered=delivered,

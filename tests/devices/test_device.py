@@ -67,3 +67,16 @@ def test_an_event_is_kept_under_the_name_the_server_knows(device: Device, data: 
     device.record("searched", {"verdict": "unknown"})
     assert device.waiting() == 1
     assert [(event.kind, event.device) for event in events_of(data)] == [("searched", "d-7")]
+
+
+def test_a_release_whose_trial_was_cut_short_is_set_aside_at_the_next_start(
+    device: Device, data: Path
+) -> None:
+    (data / "tried").write_text("2")
+    assert device.recover() == 2
+    assert device.installation.set_aside() == {2}
+    assert device.see(photograph(pack(SKUS[0]))).release == 1
+    assert [(event.kind, event.data["release"], event.data["to"]) for event in events_of(data)] == [
+        ("rolled_back", 2, 1)
+    ]
+    assert device.recover() is None

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from werkzeug.serving import make_server
 
 from cloud import signing
@@ -20,7 +21,8 @@ from cloud.events import Events
 from cloud.fleet import Fleet
 from cloud.publishing import publish
 from cloud.workspace import Workspace
-from devices.config import Settings
+from devices.commands import main
+from devices.config import Settings, load_settings
 from devices.device import OUTBOX_FILE, Device
 from devices.doctor import check_server
 from devices.enrollment import enroll, read_enrollment
@@ -194,3 +196,20 @@ def test_the_sync_loop_ends_cleanly_on_sigterm(device: Device) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 0
     assert events_of(device.settings.data) == []
+
+
+def test_a_person_enrolls_a_device_by_command_and_its_name_stays(
+    url: str, workspace: Workspace, tmp_path: Path
+) -> None:
+    data = tmp_path / "shop"
+    options = ["--name", "Dairy", "--profile", "kiosk-x86", "--json", "--data", str(data)]
+    said = CliRunner().invoke(main, ["enroll", url, new_code(workspace), *options])
+    assert said.exit_code == 0, said.output
+    assert json.loads(said.stdout)["url"] == url
+    synced = CliRunner().invoke(main, ["sync", "--once", "--data", str(data)])
+    assert synced.stdout.startswith("release 1 installed ("), synced.output
+    known = Fleet(workspace.sessions()).devices()
+    assert [(device.name, device.release) for device in known] == [("Dairy", 1)]
+    assert kinds_at(workspace) == ["enrolled", "installed"]
+    settings = load_settings(data, environment={})
+    assert (settings.name, settings.look_interval_s) == ("Dairy", 0.7)

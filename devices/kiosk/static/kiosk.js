@@ -54,7 +54,8 @@ async function look() {
 
 function lookAgain(afterMs) {
   clearTimeout(lookTimer);
-  if (!paused && !asking && (source !== "browser" || element("live").srcObject)) lookTimer = setTimeout(look, afterMs);
+  const sees = source !== "browser" || element("live").srcObject;
+  if (sees && !held() && !document.hidden) lookTimer = setTimeout(look, afterMs);
 }
 
 async function lookThroughBrowser() {
@@ -85,13 +86,32 @@ async function openBrowserCamera() {
   }
 }
 
-function followCamera() {
-  // One picture after another: each is asked for when the last one has been shown.
+async function followCamera() {
+  // One picture after another; while the shopper reads or tells, the one that was answered stays.
   const frame = element("frame");
-  const next = () => setTimeout(() => { frame.src = `view.jpg?at=${Date.now()}`; }, VIEW_MS);
-  frame.addEventListener("load", () => { frame.hidden = false; note(""); next(); });
-  frame.addEventListener("error", () => { note("The camera gives no picture."); setTimeout(next, 2000); });
-  next();
+  for (;;) {
+    const wanted = held() && current ? current.frame : `view.jpg?at=${Date.now()}`;
+    if (frame.getAttribute("src") !== wanted && !document.hidden) {
+      frame.src = wanted;
+      try {
+        await frame.decode();
+        frame.hidden = false;
+        note("");
+      } catch {
+        note("The camera gives no picture.");
+      }
+    }
+    await new Promise((done) => setTimeout(done, VIEW_MS));
+  }
+}
+
+const held = () => paused || asking;
+
+function holdStill() {
+  const video = element("live");
+  if (!video.srcObject) return;
+  if (held()) video.pause();
+  else video.play();
 }
 
 async function answerChosenPhoto(event) {
@@ -138,7 +158,7 @@ function show(answer, still = false) {
   element("yes").hidden = words.tone !== "match";
   text("no", words.tone === "match" ? "Not this" : "Tell us what it is");
   showRunners(answer.candidates.slice(words.tone === "match" ? 1 : 0, 4), words.others);
-  text("facts", `Release ${answer.release} · ${answer.total_ms.toFixed(0)} ms`);
+  text("facts", `Release ${answer.release} · ${answer.total_ms.toFixed(1)} ms`);
   if (source === "folder" || still) showStill(answer);
 }
 
@@ -181,7 +201,8 @@ function pause(on) {
   paused = on;
   element("pause").setAttribute("aria-pressed", String(on));
   element("pause").querySelector(".label").textContent = on ? "Go on" : "Hold";
-  if (!on && source === "browser" && element("live").srcObject) {
+  holdStill();
+  if (!on && element("live").srcObject) {
     element("live").hidden = false;
     element("frame").hidden = true;
     document.body.classList.remove("still");
@@ -192,6 +213,7 @@ function pause(on) {
 function startAsking() {
   if (!current) return;
   asking = true;
+  holdStill();
   clearTimeout(lookTimer);
   element("choices").replaceChildren(...offered(current).map(choiceButton));
   element("result").hidden = true;
@@ -231,6 +253,7 @@ async function tell(send, chosen = null) {
   clearTimeout(leaveTimer);
   clearTimeout(lookTimer);
   asking = true;
+  holdStill();
   try {
     const heard = await send();
     current.told = true; // once is enough
@@ -250,6 +273,7 @@ async function tell(send, chosen = null) {
 function stopAsking() {
   clearTimeout(leaveTimer);
   asking = false;
+  holdStill();
   element("thanks").hidden = true;
   element("choose").hidden = true;
   element("result").hidden = false;
@@ -259,6 +283,7 @@ function stopAsking() {
 
 // Starting -------------------------------------------------------------------------------------------
 
+document.addEventListener("visibilitychange", () => lookAgain(0));
 element("pause").addEventListener("click", () => pause(!paused));
 element("next").addEventListener("click", look);
 element("file").addEventListener("change", answerChosenPhoto);
