@@ -61,9 +61,12 @@ def load_settings(
     data: Path | None = None,
     *,
     flags: Mapping[str, object] | None = None,
+    usual_profile: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Settings:
     """Read the settings of the device in the folder `data`; a flag that is None was not given.
+
+    `usual_profile` holds where no source names a profile.
 
     Raises:
         BadSetting: a setting that does not exist, or a value that cannot be.
@@ -74,7 +77,7 @@ def load_settings(
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     spoken = {name: environment[key] for name in _NAMES if environment.get(key := f"{PREFIX}{name.upper()}")}
     written = _read_toml(folder / SETTINGS_FILE)
-    profile = given.get("profile") or spoken.get("profile") or written.get("profile")
+    profile = given.get("profile") or spoken.get("profile") or written.get("profile") or usual_profile
 
     settings = Settings(data=folder)
     if profile is not None:

@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     "--interval",
     metavar="S",
     type=click.FloatRange(min=0.05),
-    help="Seconds between looks.  [default: look_interval_s of the settings]",
+    help="Seconds between looks.  [default: look_interval_s of the settings, 30]",
 )
 @click.option("--hold", type=click.IntRange(1, 1000), help="Looks in a row that must agree.  [default: 3]")
-@click.option("--profile", help="The kind of hardware, such as shelf-camera.")
+@click.option("--profile", help="The kind of hardware.  [default: shelf-camera]")
 @click.option("--once", is_flag=True, help="Look once and exit; with --frames: at each photo once.")
 @json_option
 @data_option
@@ -68,7 +68,8 @@ def command(
 
     if frames is None and camera is None:
         raise click.UsageError("Give --camera N or --frames FOLDER: a shelf camera needs to see.")
-    settings = load_settings(data, flags={"look_interval_s": interval, "hold": hold, "profile": profile})
+    flags = {"look_interval_s": interval, "hold": hold, "profile": profile}
+    settings = load_settings(data, flags=flags, usual_profile="shelf-camera")
     planogram = read_planogram(plan)
     eyes = open_camera(frames, camera, width=settings.camera_width, height=settings.camera_height)
     assert eyes is not None, "one of the two was given"

@@ -154,7 +154,8 @@ class Station:
             return self._seen == self._settled_after and bool(given.answer.candidates)
 
     def _record_search(self, given: Given) -> None:
-        self.device.record("searched", {"answer": given.id, **search_record(given.answer)})
+        data = {"answer": given.id, "sku": given.sku, **search_record(given.answer)}
+        self.device.record("searched", data)
 
 
 def search_record(answer: Answer) -> dict[str, object]:

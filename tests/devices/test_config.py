@@ -28,6 +28,13 @@ def test_later_sources_win_over_earlier_ones(tmp_path: Path) -> None:
     assert settings.top == 9, "a flag wins over all"
 
 
+def test_a_usual_profile_gives_way_to_a_named_one(tmp_path: Path) -> None:
+    usual = load_settings(tmp_path, environment={}, usual_profile="shelf-camera")
+    assert (usual.look_interval_s, usual.device_class) == (30, "shelf-camera")
+    named = {"SHELFSIGHT_PROFILE": "kiosk-x86"}
+    assert load_settings(tmp_path, environment=named, usual_profile="shelf-camera").look_interval_s == 0.7
+
+
 def test_settings_that_are_kept_stand_beside_the_others(tmp_path: Path) -> None:
     (tmp_path / "device.toml").write_text('# our kiosk\nname = "old"\nthreads = 2')
     keep_settings(tmp_path, {"name": 'Kiosk "3"\\ Käse', "profile": None})

@@ -74,7 +74,8 @@ def test_looking_answers_the_next_photo_and_shows_it(page: FlaskClient, data: Pa
     assert shown.content_type == "image/jpeg"
     assert decode(shown.data).shape == (64, 64, 3)
     assert [event.kind for event in events_of(data)] == ["searched"]
-    assert events_of(data)[0].data["answer"] == seen["id"]
+    told = events_of(data)[0].data
+    assert (told["answer"], told["verdict"], told["sku"]) == (seen["id"], "match", SKUS[0])
 
 
 def test_a_yes_is_a_confirmed_event(page: FlaskClient, data: Path) -> None:
