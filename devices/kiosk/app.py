@@ -1,15 +1,16 @@
 """The kiosk's page and the few addresses behind it, for a browser on the same device."""
 
 from dataclasses import asdict
+from urllib.parse import urlsplit
 
-from flask import Flask, Response, jsonify, make_response, render_template, request, url_for
+from flask import Flask, Response, abort, jsonify, make_response, render_template, request, url_for
 from werkzeug.exceptions import HTTPException
 
 from devices.camera import FolderCamera
 from devices.config import Settings
 from devices.kiosk.station import Given, Station
 from devices.kiosk.wording import name_of, price_of, words_for
-from edge.errors import PhotoMissing, ShelfsightError, SkipPhoto
+from edge.errors import ShelfsightError, SkipPhoto
 
 MOST_PHOTO_BYTES = 24 * 1024 * 1024
 FOLDER_INTERVAL_S = 4.0  # a photo from a folder stays long enough to be read
@@ -54,7 +55,7 @@ def _add_guards(app: Flask) -> None:
         if request.method in ("GET", "HEAD", "OPTIONS"):
             return None
         origin = request.headers.get("Origin")
-        foreign = origin is not None and origin != request.host_url.rstrip("/")
+        foreign = origin is not None and urlsplit(origin).netloc != request.host
         if foreign or request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
             return jsonify(error="Another website asked for this: use the kiosk's own page."), 403
         return None
@@ -67,8 +68,7 @@ def _add_guards(app: Flask) -> None:
 
     @app.errorhandler(ShelfsightError)
     def _failed(error: ShelfsightError) -> tuple[Response, int]:
-        status = 404 if isinstance(error, PhotoMissing) else 422 if isinstance(error, SkipPhoto) else 503
-        return jsonify(error=str(error), code=error.code), status
+        return jsonify(error=str(error), code=error.code), 422 if isinstance(error, SkipPhoto) else 503
 
     @app.errorhandler(HTTPException)
     def _refused(error: HTTPException) -> tuple[Response, int]:
@@ -107,27 +107,34 @@ def _add_answers(app: Flask, station: Station, settings: Settings) -> None:
     def answer() -> dict[str, object]:
         return record(station.answer_photo(request.get_data()))
 
-    @app.get("/frames/<answer_id>.jpg")
-    def frame(answer_id: str) -> Response:
+    def recall(answer_id: str) -> Given:
         given = station.given(answer_id)
         if given is None:
-            raise PhotoMissing("That photo is no longer kept: show the product once more.")
-        return _jpeg(given.photo)
+            abort(404, "That was too long ago: show the product once more.")
+        return given
+
+    @app.get("/frames/<answer_id>.jpg")
+    def frame(answer_id: str) -> Response:
+        return _jpeg(recall(answer_id).photo)
 
     @app.post("/answers/<answer_id>/confirm")
     def confirm(answer_id: str) -> dict[str, str]:
-        station.confirm(answer_id)
+        given = recall(answer_id)
+        if given.sku is None:
+            abort(400, "That answer named no product: choose one of those shown.")
+        station.confirm(given)
         return {"thanks": "Thank you!"}
 
     @app.post("/answers/<answer_id>/correct")
-    def correct(answer_id: str) -> tuple[dict[str, str], int] | dict[str, str]:
+    def correct(answer_id: str) -> dict[str, str]:
+        given = recall(answer_id)
         body = request.get_json(silent=True)
-        sku = (
-            body.get("sku", False) if isinstance(body, dict) else False
-        )  # null says something: none of these
-        if not (sku is None or isinstance(sku, str)):
-            return {"error": 'Say which product it is: {"sku": "…"}, or null for none of them.'}, 400
-        station.tell(answer_id, sku)
+        if not isinstance(body, dict) or body.get("sku", "") not in (None, *given.skus):
+            abort(400, 'Say which of the products shown it is, {"sku": "…"}, or null for none of them.')
+        if body["sku"] is not None and body["sku"] == given.sku:
+            station.confirm(given)
+        else:
+            station.correct(given, body["sku"])
         return {"thanks": "Thank you, I will pass that on."}
 
 

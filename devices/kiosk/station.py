@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from devices.camera import Camera, FolderCamera, Frame
 from devices.device import Device
-from edge.errors import PhotoMissing
+from edge.errors import BadSetting
 from edge.events import uuid7
 from edge.image import Picture, decode, encode_jpeg
 from edge.matcher import Answer
@@ -33,7 +33,12 @@ class Given:
     @property
     def sku(self) -> str | None:
         """Name the product that was answered, if it was a match."""
-        return self.answer.candidates[0].product.sku if self.answer.verdict == "match" else None
+        return self.skus[0] if self.answer.verdict == "match" else None
+
+    @property
+    def skus(self) -> tuple[str, ...]:
+        """Name the candidates, best first."""
+        return tuple(candidate.product.sku for candidate in self.answer.candidates)
 
 
 class Station:
@@ -57,7 +62,7 @@ class Station:
 
         Raises:
             SkipPhoto: this frame cannot be used.
-            FixSetup, StepBack: no release can answer.
+            FixSetup, StepBack: there is no camera, or no release can answer.
         """
         frame = self._frame()
         given = self._answer(frame.picture, encode_jpeg(frame.picture), frame.name)
@@ -92,38 +97,22 @@ class Station:
         with self._lock:
             return self._given.get(answer_id)
 
-    def confirm(self, answer_id: str) -> Given:
+    def confirm(self, given: Given) -> None:
         """Write down that the shopper says the match was right.
 
         Raises:
-            PhotoMissing: the answer is no longer remembered, or it was not a match.
+            StorageUnusable, NoSpace: the outbox cannot be written.
         """
-        given = self.given(answer_id)
-        if given is not None and given.sku is None:
-            raise PhotoMissing("That answer named no product: choose one of those shown.")
-        return self.tell(answer_id, given.sku if given else None)
+        self.device.record("confirmed", {**_about(given), "sku": given.sku})
 
-    def tell(self, answer_id: str, sku: str | None) -> Given:
-        """Write down what the shopper says the product is; None: none of the candidates.
-
-        The same product as was answered is a `confirmed` event, anything else a `corrected` one.
+    def correct(self, given: Given, sku: str | None) -> None:
+        """Write down which of the candidates the shopper says it is; None: none of them.
 
         Raises:
-            PhotoMissing: the answer is no longer remembered, or `sku` was not one of its candidates.
+            StorageUnusable, NoSpace: the outbox cannot be written.
         """
-        given = self.given(answer_id)
-        if given is None:
-            raise PhotoMissing("That answer is too long ago: show the product once more.")
-        skus = [candidate.product.sku for candidate in given.answer.candidates]
-        if sku is not None and sku not in skus:
-            raise PhotoMissing(f"{sku!r} was not among the products offered: choose one of those shown.")
-        told = {"answer": given.id, "release": given.answer.release}
-        if sku is not None and sku == given.sku:
-            self.device.record("confirmed", {**told, "sku": sku})
-        else:
-            was = {"verdict": given.answer.verdict, "was": skus[0] if skus else None}
-            self.device.record("corrected", {**told, **was, "sku": sku, "candidates": skus})
-        return given
+        told = {"verdict": given.answer.verdict, "was": given.skus[0] if given.skus else None}
+        self.device.record("corrected", {**_about(given), **told, "sku": sku, "candidates": list(given.skus)})
 
     def close(self) -> None:
         """Let the camera go."""
@@ -132,7 +121,9 @@ class Station:
 
     def _frame(self) -> Frame:
         if self.camera is None:
-            raise PhotoMissing("This kiosk has no camera of its own: the page sends the photos.")
+            raise BadSetting(
+                "this kiosk has no camera: start it with --camera N or --frames FOLDER"
+            )
         with self._camera_lock:
             return self.camera.read()
 
@@ -154,14 +145,17 @@ class Station:
             return self._seen == self._settled_after and bool(given.answer.candidates)
 
     def _record_search(self, given: Given) -> None:
-        data = {"answer": given.id, "sku": given.sku, **search_record(given.answer)}
-        self.device.record("searched", data)
+        self.device.record("searched", {**_about(given), "sku": given.sku, **search_record(given.answer)})
+
+
+def _about(given: Given) -> dict[str, object]:
+    """Name the answer that an event is about."""
+    return {"answer": given.id, "release": given.answer.release}
 
 
 def search_record(answer: Answer) -> dict[str, object]:
     """Write down an answer for a `searched` event: the verdict and the candidates, no picture."""
     return {
-        "release": answer.release,
         "verdict": answer.verdict,
         "candidates": [
             {
