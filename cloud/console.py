@@ -9,9 +9,9 @@ from flask import Blueprint, Response, abort, render_template, request, send_fil
 from flask.typing import ResponseReturnValue
 
 from cloud.catalog import CatalogPage
-from cloud.events import KeptEvent
 from cloud.people import keep_strangers_out, number_argument
 from cloud.rooms import rooms
+from cloud.telling import size, told
 from cloud.times import now
 from edge.disk import storage_error, write_atomically
 from edge.image import Picture, decode, encode_jpeg, fit
@@ -28,11 +28,12 @@ _POLICY: Final = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
-_LONGEST_LINE: Final = 140
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 blueprint = Blueprint("console", __name__, static_folder="static", static_url_path="/console/static")
 blueprint.before_request(keep_strangers_out)
+blueprint.add_app_template_filter(size, "size")
+blueprint.add_app_template_filter(told, "told")
 
 
 @blueprint.get("/")
@@ -98,29 +99,6 @@ def ago(time: datetime) -> str:
         if seconds >= length:
             return f"{int(seconds // length)} {unit} ago"
     return "just now"
-
-
-@blueprint.app_template_filter("size")
-def size(count: int) -> str:
-    """Write a number of bytes as people read it: `512 B`, `3.4 MB`."""
-    if count < 1000:
-        return f"{count} B"
-    return f"{count / 1e3:.1f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB"
-
-
-@blueprint.app_template_filter("told")
-def told(event: KeptEvent) -> str:
-    """Say in a line what an event tells, whatever its kind."""
-    data = event.data
-    if event.kind == "slot_changed":
-        return f"{data.get('slot')}: {data.get('before') or 'first look'} → {data.get('state')}"
-    words = [
-        f"{name.replace('_', ' ')} {value}"
-        for name, value in data.items()
-        if isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
-    ]
-    line = " · ".join(words[:4])
-    return line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 1] + "…"
 
 
 def _pages(products: CatalogPage) -> int:
