@@ -40,12 +40,10 @@ blueprint.add_app_template_filter(told, "told")
 def page() -> ResponseReturnValue:
     """Show products, releases, devices, shelf states and events."""
     here = rooms()
-    search, number = (
-        request.args.get("search", "").strip()[:100],
-        max(1, number_argument("page", 1, most=10**6)),
-    )
+    search = request.args.get("search", "").strip()[:100]
+    number = max(1, number_argument("page", 1, most=10**6))
     products = here.catalog.page(search, offset=(number - 1) * PRODUCTS_A_PAGE, limit=PRODUCTS_A_PAGE)
-    devices, rollouts = here.fleet.devices(), {each.version: each for each in here.rollouts.newest(_RELEASES)}
+    devices = here.fleet.devices()
     slots = here.events.slots(_SLOTS)
     counts = here.fleet.count_by_release()
     html = render_template(
@@ -58,7 +56,7 @@ def page() -> ResponseReturnValue:
         pages=_pages(products),
         releases=here.releases.newest(_RELEASES),
         latest=here.releases.latest(),
-        rollouts=rollouts,
+        rollouts={rollout.version: rollout for rollout in here.rollouts.newest(_RELEASES)},
         devices=devices[:_DEVICES],
         device_count=sum(counts.values()),
         on_release=counts,
