@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from devices.device import Device
 from devices.sync_report import SyncReport
-from edge.errors import FixSetup, ShelfsightError, TryLater
+from edge.errors import ShelfsightError, TryLater
 
 JITTER = 0.1
 """A poll comes up to this share early or late, so that devices started together drift apart."""
@@ -54,7 +54,7 @@ def sync_until(
             failures += 1
             wait = backoff_wait_s(failures, error.retry_after, chance)
             failed(error, wait)
-        except (FixSetup, ShelfsightError) as error:
+        except ShelfsightError as error:
             failures += 1
             wait = max(backoff_wait_s(failures, None, chance), device.settings.poll_interval_s)
             failed(error, wait)

@@ -13,12 +13,18 @@ from devices.commands.options import data_option, frames_options
 from edge.errors import BadSetting
 
 if TYPE_CHECKING:
+    from devices.camera import Camera
     from devices.device import Device
 
 
 @click.command()
 @frames_options
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; who reaches it sees what the camera sees.",
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -48,16 +54,7 @@ def command(
     from devices.config import load_settings
     from devices.device import Device
 
-    try:
-        import waitress
-
-        from devices.kiosk.app import create_app
-    except ImportError as error:
-        raise BadSetting(
-            f"the kiosk's page needs {error.name}, which is not installed: pip install 'shelfsight[kiosk]'"
-        ) from error
-    from devices.kiosk.station import Station
-
+    _check_extra()
     settings = load_settings(data, flags={"profile": profile})
     device = Device(settings)
     device.recover()
@@ -65,27 +62,48 @@ def command(
         device.sync()  # just enrolled: there is nothing to show before the first release is here
     device.matcher()  # a kiosk that cannot answer says so now, not to its first shopper
     eyes = open_camera(frames, camera, width=settings.camera_width, height=settings.camera_height)
-    station = Station(device, eyes)
-    app = create_app(station, settings, hosts=_hosts(host))
-    try:
-        server = waitress.create_server(app, host=host, port=port, threads=6, ident=None)
-    except OSError as error:
-        raise BadSetting(
-            f"{host}:{port} cannot be listened on ({error.strerror}): choose another --port"
-        ) from error
-    shown = f"[{host}]" if ":" in host else host
-    click.echo(f"kiosk at http://{shown}:{server.effective_port}/ (Ctrl-C stops it)")
     # Whoever starts kiosks stops them by SIGTERM: leave as by Ctrl-C, with the camera let go.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
     stop = threading.Event()
-    if with_sync:
-        _sync_beside(device, stop)
+    try:
+        if with_sync:
+            _sync_beside(device, stop)
+        _serve(device, eyes, host, port)
+    finally:
+        stop.set()
+        if eyes is not None:
+            eyes.close()
+
+
+def _check_extra() -> None:
+    try:
+        import flask  # noqa: F401
+        import waitress  # noqa: F401
+    except ImportError as error:
+        raise BadSetting(
+            f"the kiosk's page needs {error.name}, which is not installed: pip install 'shelfsight[kiosk]'"
+        ) from error
+
+
+def _serve(device: "Device", eyes: "Camera | None", host: str, port: int) -> None:
+    """Serve the page until this process is told to stop."""
+    import waitress
+
+    from devices.kiosk.app import create_app
+    from devices.kiosk.station import Station
+
+    app = create_app(Station(device, eyes), device.settings, hosts=_hosts(host))
+    try:
+        server = waitress.create_server(app, host=host, port=port, threads=6, ident=None)
+    except OSError as error:
+        reason = (error.strerror or "no reason").lower()
+        raise BadSetting(f"{host}:{port} cannot be listened on ({reason}): choose another --port") from error
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(f"kiosk at http://{shown}:{server.effective_port}/ (Ctrl-C stops it)")
     try:
         server.run()
     finally:
-        stop.set()
         server.close()
-        station.close()
 
 
 def _hosts(host: str) -> list[str] | None:

@@ -114,16 +114,9 @@ class Station:
         told = {"verdict": given.answer.verdict, "was": given.skus[0] if given.skus else None}
         self.device.record("corrected", {**_about(given), **told, "sku": sku, "candidates": list(given.skus)})
 
-    def close(self) -> None:
-        """Let the camera go."""
-        if self.camera is not None:
-            self.camera.close()
-
     def _frame(self) -> Frame:
         if self.camera is None:
-            raise BadSetting(
-                "this kiosk has no camera: start it with --camera N or --frames FOLDER"
-            )
+            raise BadSetting("this kiosk has no camera: start it with --camera N or --frames FOLDER")
         with self._camera_lock:
             return self.camera.read()
 

@@ -132,13 +132,12 @@ class HeldProduct:
 
     def __init__(self, sku: str) -> None:
         self.sku = sku
-        self.closed = False
 
     def read(self) -> Frame:
         return Frame(decode(photograph(pack(self.sku))), datetime.now(UTC), "camera 0")
 
     def close(self) -> None:
-        self.closed = True
+        pass
 
 
 def test_a_kiosk_follows_its_own_camera_from_product_to_product(
@@ -163,8 +162,6 @@ def test_a_kiosk_follows_its_own_camera_from_product_to_product(
         server.shutdown()
         thread.join()
         server.server_close()
-        station.close()
-    assert camera.closed
     searched = [event.data["candidates"][0]["sku"] for event in events_of(data) if event.kind == "searched"]
     assert searched == [SKUS[0], SKUS[3]], "each product once, however often the camera looked"
 
