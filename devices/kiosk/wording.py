@@ -51,7 +51,7 @@ def words_for(answer: Answer, currency: str = "") -> Words:
         return Words(
             tone="unsure",
             heading="Not quite sure",
-            title="It is one of these, I think",
+            title="Is it one of these?",
             detail="Turn it so that its front shows.",
             others="Most alike first",
         )
