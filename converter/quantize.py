@@ -12,7 +12,6 @@ graph.
 """
 
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,12 +19,16 @@ from typing import Any
 
 import numpy as np
 
+from converter.equalize import equalize
 from converter.network_file import NetworkNote, read_note
+from converter.rounding import round_weights
 from edge.errors import BadNetwork
 from edge.image import Picture
 
 TARGETS = ("cpu", "gpu", "edgetpu", "float32")
 PRECISIONS = {"cpu": "int8", "gpu": "float16", "edgetpu": "int8", "float32": "float32"}
+_BATCH = 16
+_ROUNDING_PHOTOS = 96  # enough to know the second moments of a layer's inputs
 _LARGEST_BYTES = 512 * 2**20
 
 
@@ -49,6 +52,7 @@ def convert(network: Path, representative: Sequence[Picture], target: str) -> by
     tensorflow, keras = _load_tensorflow()
     model = _open(keras, network, note)
     if PRECISIONS[target] == "int8":
+        _prepare_int8(tensorflow, keras, model, representative, note)
         file = _convert_int8(tensorflow, _fixed_batch(keras, model, note), representative, note)
     else:
         file = _convert_float(tensorflow, _raw_input(keras, model, note), half=target == "gpu")
@@ -120,6 +124,19 @@ def _raw_input(keras: Any, model: Any, note: NetworkNote) -> Any:
     return keras.Model(inputs, model(normalize(inputs)))
 
 
+def _prepare_int8(
+    tensorflow: Any, keras: Any, model: Any, pictures: Sequence[Picture], note: NetworkNote
+) -> None:
+    """Change the weights in place to ones that int8 holds better; the network computes what it did."""
+    batches = [
+        np.stack(pictures[start : start + _BATCH]).astype(np.float32) * note.input_scale + note.input_offset
+        for start in range(0, len(pictures), _BATCH)
+    ]
+    equalize(keras, model, batches)
+    some = batches[:: max(1, len(batches) * _BATCH // _ROUNDING_PHOTOS)]
+    round_weights(keras, tensorflow, model, some)
+
+
 def _convert_int8(tensorflow: Any, model: Any, pictures: Sequence[Picture], note: NetworkNote) -> bytes:
     def samples() -> Iterator[list[Any]]:
         for picture in (_with_extremes(pictures[0]), *pictures):
@@ -151,7 +168,7 @@ def _convert_float(tensorflow: Any, model: Any, *, half: bool) -> bytes:
 
 def _run(converter: Any) -> bytes:
     try:
-        with warnings.catch_warnings(), tempfile.TemporaryDirectory():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             file: bytes = converter.convert()
     except (RuntimeError, ValueError, TypeError) as error:

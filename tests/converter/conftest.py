@@ -1,0 +1,59 @@
+"""A small network as `train` writes them, and photos for it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.image import encode_jpeg
+
+SIZE, DIMENSION = 32, 8
+
+
+def pictures(count: int) -> list[np.ndarray]:
+    """Give `count` smooth random pictures (32, 32, 3)."""
+    draw = np.random.default_rng(5)
+    coarse = draw.integers(0, 256, (count, 4, 4, 3)).astype(np.uint8)
+    return [np.kron(picture, np.ones((8, 8, 1), np.uint8)) for picture in coarse]
+
+
+def write_note(folder: Path, **changes: object) -> None:
+    note = {"backbone": "toy", "space": "0123456789abcdef", "input_size": SIZE, "dimension": DIMENSION}
+    (folder / "network.json").write_text(
+        json.dumps(note | {"input_scale": 1 / 127.5, "input_offset": -1.0} | changes)
+    )
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a network of every kind of layer that the converter changes; channels of very different size."""
+    import keras
+
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(16, 3, strides=2, padding="same")(inputs)
+    x = keras.layers.ReLU(6.0)(x)
+    depthwise = keras.layers.DepthwiseConv2D(3, padding="same", name="depthwise")
+    x = keras.layers.ReLU(6.0, name="bounded")(keras.layers.BatchNormalization(name="norm")(depthwise(x)))
+    project = keras.layers.Conv2D(24, 1, use_bias=False, name="project")
+    local = keras.layers.Conv2D(DIMENSION, 1, name="local")(project(x))
+    embedding = keras.layers.GlobalAveragePooling2D(name="embedding")(local)
+    model = keras.Model(inputs, {"embedding": embedding, "local": local})
+    factors = np.geomspace(0.01, 1, 16).astype(np.float32)
+    gamma, *rest = model.get_layer("norm").get_weights()
+    model.get_layer("norm").set_weights([gamma * factors, *rest])
+    (kernel,) = project.get_weights()
+    project.set_weights([kernel / factors[:, None]])
+    folder = tmp_path_factory.mktemp("network")
+    model.save(folder / "network.keras")
+    write_note(folder)
+    return folder / "network.keras"
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for number, picture in enumerate(pictures(24)):
+        (folder / f"{number:02}.jpg").write_bytes(encode_jpeg(picture))
+    return folder

@@ -1,0 +1,36 @@
+"""How a head begins, and that the parts of a network agree."""
+
+import numpy as np
+import pytest
+
+from tests.training.conftest import TOY
+
+pytestmark = pytest.mark.training
+
+
+def test_a_head_begins_with_the_distances_of_the_features() -> None:
+    from cloud.training.network import begin_head, build_network
+
+    network = build_network(TOY, 3)
+    channels = network.projection.kernel.shape[2]
+    labels = np.arange(30, dtype=np.int32) % 3
+    draw = np.random.default_rng(0)
+    features = (draw.normal(size=(3, channels))[labels] + 0.1 * draw.normal(size=(30, channels))).astype("f4")
+    begin_head(network, features, labels)
+    kernel, bias = network.projection.get_weights()
+    embedded = features @ kernel[0, 0] + bias
+    before, after = features @ features.T, embedded @ embedded.T
+    np.testing.assert_allclose(after, before, rtol=0.05, atol=0.05 * before.max())
+    prototypes = network.prototypes.get_weights()[0]
+    assert np.all(np.argmax(embedded @ prototypes, axis=1) == labels)
+
+
+def test_a_network_of_fewer_channels_than_dimensions_is_filled_up() -> None:
+    from cloud.training.network import begin_head, build_network
+
+    network = build_network(TOY, 2)
+    channels = network.projection.kernel.shape[2]
+    features = np.random.default_rng(0).normal(size=(4, channels)).astype("f4")
+    begin_head(network, features, np.array([0, 0, 1, 1], np.int32))
+    assert np.all(np.isfinite(network.projection.get_weights()[0]))
+    assert np.linalg.matrix_rank(network.projection.get_weights()[0][0, 0]) == TOY.dimension
