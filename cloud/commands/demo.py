@@ -90,6 +90,7 @@ def command(
     if not console.is_terminal:
         console.width = 120  # a log has no edge
     signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` would have it ignored
     began = time.monotonic()
     plan = Plan(data, products=products, photos=photos, seed=seed, model=model)
     with demo_road(plan, _Announcer(console)) as shown:

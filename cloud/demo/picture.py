@@ -29,8 +29,7 @@ def draw_answers(
         top = head + place // columns * (_CARD[1] + _GAP)
         sheet.paste(_card(outcome, packshot_of), (left, top))
     out = io.BytesIO()
-    # 256 colors look the same in small pictures, and keep the file small enough to send around.
-    sheet.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(out, "PNG", optimize=True)
+    sheet.save(out, "PNG", compress_level=4)
     return out.getvalue()
 
 

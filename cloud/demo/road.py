@@ -1,6 +1,5 @@
 """Goes the whole road: draw a shop, publish it, sync a device, match photos, teach it one more product."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -12,6 +11,7 @@ from typing import Protocol
 from cloud import signing
 from cloud.bundled import bundled_model
 from cloud.catalog import Catalog
+from cloud.demo.folder import demo_folder
 from cloud.demo.picture import draw_answers
 from cloud.demo.processes import DeviceCommand, running_server
 from cloud.demo.score import Outcome, Score, read_outcome, score
@@ -20,12 +20,11 @@ from cloud.importers import ImportPlan, PlannedPhoto, import_plan, read_plan
 from cloud.publishing import publish
 from cloud.sample.write import Newcomer, Sample, ShopPhoto, write_sample
 from cloud.workspace import Workspace
-from edge.disk import storage_error, write_atomically
-from edge.errors import BadSetting, ShelfsightError
+from edge.disk import write_atomically
+from edge.errors import ShelfsightError
 from edge.model import Model, open_model
 from edge.products import Product
 
-_MARK = ".shelfsight-demo"
 Progress = Callable[[int, int], None]
 
 
@@ -96,21 +95,20 @@ def demo_road(plan: Plan, announce: Announce) -> Iterator[Shown]:
     """Go the road and yield what was found, with the server still running; it is ended on the way out.
 
     Raises:
-        BadSetting: the folder holds something else than an earlier demo.
+        BadSetting: the folder holds something else than an earlier demo, or one that still runs.
         ShelfsightError: a step failed; the message says which and why.
     """
-    folder = plan.folder.absolute()
-    _clear(folder)
-    model = open_model(plan.model or bundled_model())
-    sample = _draw(plan, folder / "shop", announce)
-    workspace = _stock(sample, folder / "cloud", announce)
-    with announce("Embed the packshots, sign and publish release 1") as step:
-        release = publish(workspace, model, progress=step.progress).release
-        step.say(f"{release.products} products, {release.rows} vectors, model {release.model}")
-    device = DeviceCommand(folder / "device")
-    with ExitStack() as running:
+    with ExitStack() as held:
+        folder = held.enter_context(demo_folder(plan.folder))
+        model = open_model(plan.model or bundled_model())
+        sample = _draw(plan, folder / "shop", announce)
+        workspace = _stock(sample, folder / "cloud", announce)
+        with announce("Embed the packshots, sign and publish release 1") as step:
+            release = publish(workspace, model, progress=step.progress).release
+            step.say(f"{release.products} products, {release.rows} vectors, model {release.model}")
         with announce("Start the sync server, a process of its own"):
-            address = running.enter_context(running_server(workspace.data, folder / "server.log"))
+            address = held.enter_context(running_server(workspace.data, folder / "server.log"))
+        device = DeviceCommand(folder / "device")
         first = _join(workspace, device, address, announce)
         outcomes = _match(device, sample.photos, announce)
         total = score(outcomes)
@@ -130,25 +128,6 @@ def _short(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _clear(folder: Path) -> None:
-    """Make the folder, or take away what an earlier demo left in it."""
-    mark = folder / _MARK
-    try:
-        if folder.is_dir() and any(folder.iterdir()) and not mark.is_file():
-            raise BadSetting(
-                f"{folder} holds other things than a demo: give an empty or a new folder with --data"
-            )
-        for name in ("shop", "cloud", "device"):
-            if (folder / name).exists():
-                shutil.rmtree(folder / name)
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(error, folder) from error
-    write_atomically(
-        mark, b"Everything here was made by `shelfsight-cloud demo` and is made anew by the next.\n"
-    )
-
-
 def _draw(plan: Plan, folder: Path, announce: Announce) -> Sample:
     with announce("Draw a sample shop") as step:
         sample = write_sample(
@@ -159,9 +138,8 @@ def _draw(plan: Plan, folder: Path, announce: Announce) -> Sample:
             workers=plan.workers,
             progress=step.progress,
         )
-        step.say(
-            f"{sample.products} products, {sample.packshots} packshots, {len(sample.photos)} in the shop"
-        )
+        packshots = f"{sample.products} products in {sample.packshots} packshots"
+        step.say(f"{packshots}, {len(sample.photos)} photos in the shop")
     return sample
 
 

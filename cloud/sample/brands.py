@@ -208,6 +208,12 @@ BRANDS: tuple[Brand, ...] = (
 
 STRANGERS: tuple[Brand, ...] = (
     _brand(
+        "Crunkel | Pretzels | Snacks | box | 250 g | 179 | twisted by hand",
+        "diagonal chevron fff0d0 3a2414",
+        "Classic:rings:b5651d",
+        (0.2, 0.068, 0.9),
+    ),
+    _brand(
         "Umbrado | Ketchup | Sauces | bottle | 450 ml | 259 | vine ripened",
         "diagonal none fff3e0 7a0f14",
         "Mild:tomato:c81e1e",
@@ -248,12 +254,6 @@ STRANGERS: tuple[Brand, ...] = (
         "hero none f7fff9 1c5a4a",
         "Aloe:leaves:58b368",
         (0, 0.0, 1.15),
-    ),
-    _brand(
-        "Crunkel | Pretzels | Snacks | box | 250 g | 179 | twisted by hand",
-        "diagonal chevron fff0d0 3a2414",
-        "Classic:rings:b5651d",
-        (0.2, 0.068, 0.9),
     ),
 )
 """What stands in the shop and is not in its catalog."""

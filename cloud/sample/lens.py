@@ -34,7 +34,7 @@ class Shot:
 
 def random_shot(rng: Random) -> Shot:
     """Draw the conditions of a photo by a hurried person or a fixed camera; most are fair, some are poor."""
-    poor = rng.random() < 0.25
+    poor = rng.random() < 0.15
     corners = tuple((float(x), float(y)) for x, y in rng.uniform(-0.055, 0.055, (4, 2)))
     angle, length = rng.uniform(0, np.pi), rng.uniform(2, 6) if rng.random() < 0.3 else 0.0
     return Shot(
@@ -74,7 +74,7 @@ def _aimed(view: Image.Image, shot: Shot, size: tuple[int, int]) -> Image.Image:
     ]
     target = [(0.0, 0.0), (float(size[0]), 0.0), (float(size[0]), float(size[1])), (0.0, float(size[1]))]
     return view.transform(
-        size, Image.Transform.PERSPECTIVE, homography(source, target), Image.Resampling.BICUBIC
+        size, Image.Transform.PERSPECTIVE, homography(source, target), Image.Resampling.BILINEAR
     )
 
 

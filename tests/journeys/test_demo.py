@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cloud.demo.folder import demo_folder
 from cloud.demo.road import Plan, demo_road
 from edge.errors import BadSetting, ShelfsightError
 from edge.model import Model
@@ -116,6 +117,16 @@ def test_a_folder_that_is_no_demo_is_left_alone(tmp_path: Path, tiny_model: Mode
     ):
         pass
     assert (tmp_path / "shop" / "mine.txt").read_text() == "keep me"
+
+
+def test_two_demos_do_not_share_a_folder(tmp_path: Path, tiny_model: Model) -> None:
+    first = Plan(tmp_path / "demo", products=4, photos=5, workers=1, model=tiny_model.folder)
+    with (
+        demo_folder(first.folder),
+        pytest.raises(BadSetting, match="another demo is running"),
+        demo_road(first, _Quiet()),
+    ):
+        pass
 
 
 def test_a_failure_on_the_way_ends_the_server_too(
