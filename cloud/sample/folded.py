@@ -52,7 +52,9 @@ def draw_folded(faces: Sequence[Face], height: int, *, yaw: float, pitch: float,
     left, top = (min(spot[k] for spot in spots) for k in (0, 1))
     right, bottom = (max(spot[k] for spot in spots) for k in (0, 1))
     size = (math.ceil((right - left) * height) + 2, math.ceil((bottom - top) * height) + 2)
-    canvas = Image.new("RGB", size)
+    nearest = seen[-1][1].art  # its color lies behind everything, so that smooth edges do not turn dark
+    behind = nearest.resize((1, 1), Image.Resampling.BOX) if isinstance(nearest, Image.Image) else None
+    canvas = behind.resize(size) if behind else Image.new("RGB", size)
     outline = Image.new("L", (size[0] * _FINE, size[1] * _FINE))
     for _, face, solid, flat in seen:
         placed = [((x - left) * height + 1, (y - top) * height + 1) for x, y in flat]
@@ -100,13 +102,19 @@ def _lay(canvas: Image.Image, face: Face, placed: Sequence[Spot], shade: float) 
     frame = [(0.0, 0.0), (float(width), 0.0), (float(width), float(height)), (0.0, float(height))]
     size = (max(1, right - left), max(1, bottom - top))
     warped = face.art.transform(
-        size, Image.Transform.PERSPECTIVE, homography(frame, local), Image.Resampling.BILINEAR
+        size, Image.Transform.PERSPECTIVE, homography(frame, _grown(local, 2)), Image.Resampling.BILINEAR
     )
     levels = [min(255, round(255 * shade * share)) for share in (1.0, 0.9)]
     warped = ImageChops.multiply(warped, vertical_gradient(size, (levels[0],) * 3, (levels[1],) * 3))
     mask = Image.new("L", size)
     ImageDraw.Draw(mask).polygon(local, fill=255, outline=255, width=2)  # no gap to the neighboring faces
     canvas.paste(warped, (left, top), mask)
+
+
+def _grown(points: Sequence[Spot], pixels: float) -> list[Spot]:
+    """Move corners outward, so that artwork reaches under the edge of its mask."""
+    x, y = (sum(point[k] for point in points) / len(points) for k in (0, 1))
+    return [(a + math.copysign(pixels, a - x), b + math.copysign(pixels, b - y)) for a, b in points]
 
 
 def upright_box(

@@ -198,7 +198,7 @@ def _aisle(others: Sequence[Design], rng: Random) -> Image.Image:
     small = (VIEW[0] // 3, VIEW[1] // 3)
     tone: Color = [(120, 112, 102), (86, 94, 106), (170, 166, 158)][int(rng.integers(3))]
     view = vertical_gradient(small, lighter(tone, 0.35), darker(tone, 0.45))
-    far = others[::3]  # so blurred, nobody sees that some are missing, and each has to be drawn
+    far = others[::2]  # so blurred, nobody sees that some are missing, and each has to be drawn
     row = float(rng.uniform(40, 80))
     while row < small[1] + 60:
         ImageDraw.Draw(view).rectangle((0, row, small[0], row + 7), fill=lighter(tone, 0.4))
