@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 PLANOGRAM_FORMAT = 1
 
 # From here on a look may count as the empty place of the reference picture, provided that it is also nearer
-# to that picture than to any product. Measured with the bundled model on 40 drawn places: the same empty place
-# under half to one and a third of the light 0.53 to 0.96 (median 0.88), a pack in it at most 0.56, a photo of
-# a real product at most 0.26.
+# to that picture than to any product. Measured with the bundled model on 40 drawn places: the same empty
+# place in half to one and a third of the light 0.53 to 0.96 (median 0.88), a pack in it at most 0.56, a photo
+# of a real product at most 0.26.
 EMPTY_SIMILARITY = 0.6
 
 

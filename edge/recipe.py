@@ -22,6 +22,7 @@ class IndexRecipe:
         50,000    0.69, photos unlike each other 12,000   0.984    0.992           1.30 ms
         50,000    an untrained network's         12,000   0.950    0.972           0.90 ms
 
+    On real photos, embedded by the bundled model, 12,000 finds the nearest of 6,717 for 0.999 of 2,485 others.
     Twice the trees find no more at the same `search_k` and cost memory. Smaller catalogs are scanned, see
     `edge.index`, and need no recipe.
 
