@@ -11,9 +11,11 @@ pixel is its own quantized value, and nothing has to be computed for it. The oth
 graph.
 """
 
+import io
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +170,7 @@ def _convert_float(tensorflow: Any, model: Any, *, half: bool) -> bytes:
 
 def _run(converter: Any) -> bytes:
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # Keras tells where it saved a copy
             warnings.simplefilter("ignore")
             file: bytes = converter.convert()
     except (RuntimeError, ValueError, TypeError) as error:

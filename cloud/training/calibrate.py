@@ -23,7 +23,7 @@ CAUTIOUS = Decision(
 )
 _CANDIDATES = 5
 _LOST_KNOWN = 0.03  # share of known products that may be called unknown
-_WANTED_PRECISION = 0.95  # share of match answers that should be right
+_WANTED_PRECISION = 0.9  # share of match answers that should be right, unknown products included
 _UNKNOWN_SHARE = 0.2  # how many of the photos in a shop are thought to show no product of the catalog
 
 
