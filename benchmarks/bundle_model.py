@@ -1,4 +1,4 @@
-"""Put a trained model into the package as the bundled one: its int8 file alone, with the scores of `evaluate`.
+"""Put a trained model into the package as the bundled one: its int8 file, with the scores of `evaluate`.
 
     python benchmarks/bundle_model.py MODEL_FOLDER EVALUATION_JSON cloud/models
 
@@ -20,7 +20,9 @@ def bundle(folder: Path, evaluation: Path, models: Path) -> Path:
     chosen = model.variant("int8")
     scores = json.loads(evaluation.read_text(encoding="utf-8"))
     if (scores["model"], scores["variant"]) != (model.name, chosen.name):
-        raise SystemExit(f"{evaluation} measured {scores['model']}, {scores['variant']}: measure {folder} first")
+        raise SystemExit(
+            f"{evaluation} measured {scores['model']}, {scores['variant']}: measure {folder} first"
+        )
     parity = {name: scores[name] for name in ("int8_minus_float", "mean_cosine", "photos")}
     names = ("fine_top1", "coarse_top1", "fine_top5", "packshot_fine_top1", "second_domain_top1")
     extra = {**model.extra, "parity": parity, "scores": {name: scores[name] for name in names}}

@@ -5,6 +5,7 @@ was something else, a fixed first layer turns one into the other. So one pair of
 network, and the quantization of a uint8 input can stand for it.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,11 @@ def _begin(name: str, size: int, weights: str) -> Any:
     for classes in (1001, 1000, None):
         model = _make(name, size, None, classes)
         try:
-            model.load_weights(path)
-        except (ValueError, KeyError, OSError, AttributeError):
+            # Keras only warns of a file that has no weights for some of the layers.
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)
+                model.load_weights(path)
+        except (ValueError, KeyError, OSError, AttributeError, UserWarning):
             continue
         return model if classes is None else keras.Model(model.inputs, _last_map(model), name=name)
     raise BadSetting(f"--weights {weights} are not weights of {name}: name those of this backbone")

@@ -138,7 +138,7 @@ def _unpack(path: Path) -> tuple[dict[str, Weights], dict[str, int]] | None:
     groups: dict[str, Weights] = {}
     numbers: dict[str, int] = {}
     try:
-        with np.load(path, allow_pickle=False) as packed:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as packed:
             for name in sorted(packed.files):
                 group, dot, _ = name.partition(".")
                 if dot:

@@ -32,7 +32,7 @@ def test_the_float_file_gives_what_keras_gives(network: Path, tmp_path: Path) ->
     path = tmp_path / "float32.tflite"
     path.write_bytes(convert(network, pictures(2), "float32"))
     stacked = np.stack(pictures(6)).astype(np.float32) / 127.5 - 1
-    wanted = np.asarray(keras.models.load_model(network)(stacked)["embedding"])
+    wanted = np.array(keras.models.load_model(network)(stacked)["embedding"])
     wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
     np.testing.assert_allclose(embed_all(path, pictures(6), read_note(network)), wanted, atol=1e-4)
 

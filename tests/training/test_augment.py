@@ -27,11 +27,14 @@ def test_a_view_follows_from_its_seed_alone() -> None:
     assert not np.array_equal(views(recipe, (1, 5)), views(recipe, (1, 6)))
 
 
-def test_without_any_change_a_view_is_the_normalized_picture() -> None:
-    pictures = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3)).astype(np.float32)
-    np.testing.assert_allclose(
-        views(replace(PLAIN, crop_area=0.9999999), (1, 1)), pictures / 127.5 - 1, atol=0.05
-    )
+def test_colors_are_normalized_for_the_network() -> None:
+    import tensorflow as tf
+
+    from cloud.training.augment import random_views
+
+    plain = np.full((1, 32, 32, 3), (0, 51, 255), np.uint8)
+    view = np.asarray(random_views(tf.constant(plain), tf.constant((1, 1), tf.int32), PLAIN))
+    np.testing.assert_allclose(view, np.broadcast_to((-1, -0.6, 1), view.shape), atol=1e-5)
 
 
 def test_about_half_of_the_views_are_mirrored() -> None:
