@@ -139,8 +139,10 @@ def _print_result(console: Console, shown: Shown, seconds: float) -> None:
         f"Known products: best answer right [bold]{total.best_right} of {total.known}[/bold] "
         f"({total.best_right / total.known:.0%}), {total.matched_right} of them without asking."
     )
+    offered = total.strangers - total.strangers_told - total.strangers_matched
     console.print(
-        f"Products outside the catalog: {total.strangers_told} of {total.strangers} called unknown."
+        f"Products outside the catalog: of {total.strangers}, {total.strangers_told} called unknown, "
+        f"{offered} answered with a list, {total.strangers_matched} taken for another product."
     )
     console.print(f"Wrong matches: {total.wrong_matches} of {len(shown.outcomes)} photos.")
     update = shown.update

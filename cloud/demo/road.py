@@ -15,6 +15,7 @@ from cloud.demo.folder import demo_folder
 from cloud.demo.picture import draw_answers
 from cloud.demo.processes import DeviceCommand, running_server
 from cloud.demo.score import Outcome, Score, read_outcome, score
+from cloud.demo.thresholds import fit_thresholds
 from cloud.fleet import Fleet
 from cloud.importers import ImportPlan, PlannedPhoto, import_plan, read_plan
 from cloud.publishing import publish
@@ -44,11 +45,15 @@ Announce = Callable[[str], AbstractContextManager[Step]]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to show: the shop's sizes, the model (None: the bundled one), processes to draw with."""
+    """What to show: the shop's sizes, the model (None: the bundled one), processes to draw with.
+
+    Without `labeled` photos the model keeps the thresholds that came with it.
+    """
 
     folder: Path
     products: int = 80
     photos: int = 40
+    labeled: int = 40
     seed: int = 7
     workers: int = 2
     model: Path | None = None
@@ -103,6 +108,9 @@ def demo_road(plan: Plan, announce: Announce) -> Iterator[Shown]:
         model = open_model(plan.model or bundled_model())
         sample = _draw(plan, folder / "shop", announce)
         workspace = _stock(sample, folder / "cloud", announce)
+        if sample.labeled:
+            with announce(f"Fit the thresholds to this shop, on {len(sample.labeled)} other photos"):
+                model = fit_thresholds(workspace, _catalog(workspace), model, sample.labeled)
         with announce("Embed the packshots, sign and publish release 1") as step:
             release = publish(workspace, model, progress=step.progress).release
             step.say(f"{release.products} products, {release.rows} vectors, model {release.model}")
@@ -134,12 +142,14 @@ def _draw(plan: Plan, folder: Path, announce: Announce) -> Sample:
             folder,
             products=plan.products,
             photos=plan.photos,
+            labeled=plan.labeled,
             seed=plan.seed,
             workers=plan.workers,
             progress=step.progress,
         )
         packshots = f"{sample.products} products in {sample.packshots} packshots"
-        step.say(f"{packshots}, {len(sample.photos)} photos in the shop")
+        photos = len(sample.photos) + len(sample.labeled)
+        step.say(f"{packshots}, {photos} photos in the shop")
     return sample
 
 

@@ -38,7 +38,8 @@ class Score:
     """Counts over all photos.
 
     `best_right`: known products whose best candidate is right, whatever the verdict; `matched_right`: those
-    that were answered `match`; `strangers_told`: products outside the catalog that were answered `unknown`.
+    that were answered `match`; `strangers_told`: products outside the catalog that were answered `unknown`,
+    `strangers_matched`: and `match`.
     """
 
     known: int
@@ -46,6 +47,7 @@ class Score:
     matched_right: int
     strangers: int
     strangers_told: int
+    strangers_matched: int
     wrong_matches: int
     median_ms: float
 
@@ -81,6 +83,7 @@ def score(outcomes: Sequence[Outcome]) -> Score:
         matched_right=sum(outcome.mark == "right" and outcome.verdict == "match" for outcome in known),
         strangers=len(strangers),
         strangers_told=sum(outcome.verdict == "unknown" for outcome in strangers),
+        strangers_matched=sum(outcome.verdict == "match" for outcome in strangers),
         wrong_matches=sum(outcome.mark == "wrong" for outcome in matches),
         median_ms=statistics.median(outcome.milliseconds for outcome in outcomes),
     )

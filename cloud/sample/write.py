@@ -9,6 +9,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from cloud.sample.designs import Design, catalog_designs, held_out_designs
 from cloud.sample.photos import VIEWS, in_store_photo, packshot, random_for
 from edge.disk import storage_error, write_atomically
@@ -35,12 +37,16 @@ class Newcomer:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A sample shop on disk: `table` is for `catalog import`; the newcomer's photo is one of `photos`."""
+    """A sample shop on disk: `table` is for `catalog import`; the newcomer's photo is one of `photos`.
+
+    `labeled` are other photos of products in the catalog, as staff would take and name some to begin with.
+    """
 
     table: Path
     products: int
     packshots: int
     photos: tuple[ShopPhoto, ...]
+    labeled: tuple[ShopPhoto, ...]
     newcomer: Newcomer
 
 
@@ -58,11 +64,14 @@ def write_sample(
     *,
     products: int = 80,
     photos: int = 40,
+    labeled: int = 40,
     seed: int = 7,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Sample:
-    """Draw a shop of up to 80 `products` and `photos` in it (a fifth of them of products it does not list).
+    """Draw a shop of up to 80 `products` and `photos` in it, a fifth of them of products it does not list.
+
+    There are `labeled` further photos, all of products that it lists.
 
     The same arguments give the same bytes, whatever the number of `workers` (processes).
 
@@ -78,11 +87,12 @@ def write_sample(
         for view, _, _ in VIEWS
     ]
     subjects = _subjects(designs, strangers, photos, seed)
-    taken = []
-    for number, design in enumerate(subjects, 1):
-        path = folder / "photos" / f"{number:02d}.jpg"
-        drawings.append(_Drawing(path, design, None, designs[::2], seed))
-        taken.append(ShopPhoto(path, design.sku if design in designs else None))
+    taken = _photos(folder / "photos", subjects, designs)
+    staff = _photos(
+        folder / "labeled", _known_subjects(designs, labeled, random_for(seed, "labeled")), designs
+    )
+    for photo, design in (*taken, *staff):
+        drawings.append(_Drawing(photo.path, design, None, designs[::2], seed))
     try:
         for parent in sorted({drawing.path.parent for drawing in drawings}):
             parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +105,8 @@ def write_sample(
         table=table,
         products=len(designs),
         packshots=len(designs) * len(VIEWS),
-        photos=tuple(taken),
+        photos=tuple(photo for photo, _ in taken),
+        labeled=tuple(photo for photo, _ in staff),
         newcomer=Newcomer(
             design=newcomer,
             packshots=tuple(folder / "packshots" / newcomer.sku / f"{view}.jpg" for view, _, _ in VIEWS),
@@ -108,10 +119,24 @@ def _subjects(designs: Sequence[Design], strangers: Sequence[Design], photos: in
     """Choose what is photographed: mostly different products of the catalog, mixed with strangers to it."""
     rng = random_for(seed, "subjects")
     unknown = min(len(strangers), max(1, photos // 5))
-    known = max(1, photos - unknown)
-    order = [int(place) for _ in range(known // len(designs) + 1) for place in rng.permutation(len(designs))]
-    chosen = [*(designs[place] for place in order[:known]), *strangers[:unknown]]
+    chosen = [*_known_subjects(designs, max(1, photos - unknown), rng), *strangers[:unknown]]
     return [chosen[int(place)] for place in rng.permutation(len(chosen))]
+
+
+def _known_subjects(designs: Sequence[Design], count: int, rng: np.random.Generator) -> list[Design]:
+    """Choose products at random, each once before any a second time."""
+    order = [int(place) for _ in range(count // len(designs) + 1) for place in rng.permutation(len(designs))]
+    return [designs[place] for place in order[:count]]
+
+
+def _photos(
+    folder: Path, subjects: Sequence[Design], designs: Sequence[Design]
+) -> list[tuple[ShopPhoto, Design]]:
+    """Number photos of the subjects, with what is true of them."""
+    return [
+        (ShopPhoto(folder / f"{number:02d}.jpg", design.sku if design in designs else None), design)
+        for number, design in enumerate(subjects, 1)
+    ]
 
 
 def _draw_all(drawings: Sequence[_Drawing], workers: int, progress: Progress) -> None:
@@ -136,7 +161,12 @@ def _draw(drawing: _Drawing) -> None:
     if drawing.view is not None:
         photo = packshot(drawing.design, drawing.view, seed=drawing.seed)
     else:
-        photo = in_store_photo(drawing.design, drawing.others, drawing.path.stem, seed=drawing.seed)
+        photo = in_store_photo(
+            drawing.design,
+            drawing.others,
+            f"{drawing.path.parent.name}/{drawing.path.stem}",
+            seed=drawing.seed,
+        )
     try:
         drawing.path.write_bytes(photo)
     except OSError as error:

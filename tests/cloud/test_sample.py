@@ -102,20 +102,21 @@ def test_a_turned_package_shows_its_side() -> None:
 
 
 def test_a_sample_on_disk_is_what_the_importer_reads_whoever_draws_it(tmp_path: Path) -> None:
-    alone = write_sample(tmp_path / "alone", products=4, photos=5, workers=1)
+    alone = write_sample(tmp_path / "alone", products=4, photos=5, labeled=3, workers=1)
     told: list[tuple[int, int]] = []
     shared = write_sample(
         tmp_path / "shared",
         products=4,
         photos=5,
+        labeled=3,
         workers=2,
         progress=lambda done, total: told.append((done, total)),
     )
     files = sorted(path.relative_to(tmp_path / "alone") for path in (tmp_path / "alone").rglob("*.*"))
-    assert len(files) == 1 + 5 * len(VIEWS) + 5
+    assert len(files) == 1 + 5 * len(VIEWS) + 5 + 3
     for name in files:
         assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "shared" / name).read_bytes(), name
-    assert told[-1] == (20, 20)
+    assert told[-1] == (23, 23)
 
     plan = read_plan(alone.table)
     assert not plan.refused
@@ -125,6 +126,8 @@ def test_a_sample_on_disk_is_what_the_importer_reads_whoever_draws_it(tmp_path: 
     with alone.table.open() as lines:
         assert next(csv.DictReader(lines))["sku"] == "quillmere-orange"
 
+    assert len({photo.sku for photo in shared.labeled}) == 3
+    assert {photo.path.parent.name for photo in shared.labeled} == {"labeled"}
     strangers = [photo for photo in shared.photos if photo.sku is None]
     assert len(strangers) == 1
     assert strangers[0].path == shared.newcomer.photo

@@ -98,7 +98,7 @@ def test_kept_up_the_demo_serves_until_it_is_told_to_stop(tmp_path: Path) -> Non
 def test_each_step_is_announced_and_a_second_run_replaces_the_first(
     tmp_path: Path, tiny_model: Model
 ) -> None:
-    plan = Plan(tmp_path / "demo", products=4, photos=5, workers=1, model=tiny_model.folder)
+    plan = Plan(tmp_path / "demo", products=4, photos=5, labeled=0, workers=1, model=tiny_model.folder)
     for _ in range(2):
         announced = _Quiet()
         with demo_road(plan, announced) as shown:
@@ -120,7 +120,7 @@ def test_a_folder_that_is_no_demo_is_left_alone(tmp_path: Path, tiny_model: Mode
 
 
 def test_two_demos_do_not_share_a_folder(tmp_path: Path, tiny_model: Model) -> None:
-    first = Plan(tmp_path / "demo", products=4, photos=5, workers=1, model=tiny_model.folder)
+    first = Plan(tmp_path / "demo", products=4, photos=5, labeled=0, workers=1, model=tiny_model.folder)
     with (
         demo_folder(first.folder),
         pytest.raises(BadSetting, match="another demo is running"),
@@ -135,7 +135,7 @@ def test_a_failure_on_the_way_ends_the_server_too(
     monkeypatch.setattr(
         "cloud.demo.processes._device_program", lambda: [sys.executable, "-c", "raise SystemExit('broken')"]
     )
-    plan = Plan(tmp_path / "demo", products=4, photos=5, workers=1, model=tiny_model.folder)
+    plan = Plan(tmp_path / "demo", products=4, photos=5, labeled=0, workers=1, model=tiny_model.folder)
     with (
         pytest.raises(ShelfsightError, match="`shelfsight enroll` failed with exit code 1: broken"),
         demo_road(plan, _Quiet()),
