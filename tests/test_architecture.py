@@ -2,9 +2,12 @@
 
 import subprocess
 import sys
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -62,3 +65,17 @@ def test_every_error_is_grouped_by_what_the_caller_does_next() -> None:
             f"{leaf.__name__} is missing from the tree in edge/errors.py"
         )
     assert errors.HashMismatch.code == "hash_mismatch"
+
+
+def test_a_plain_install_brings_what_a_device_needs_and_no_framework() -> None:
+    brought, waiting = set(), ["shelfsight"]
+    while waiting:
+        name = waiting.pop()
+        brought.add(name)
+        for line in requires(name) or []:
+            requirement = Requirement(line)
+            needed = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            if needed and canonicalize_name(requirement.name) not in brought:
+                waiting.append(canonicalize_name(requirement.name))
+    assert {"ai-edge-litert", "annoy", "tuf", "pillow"} <= brought
+    assert brought.isdisjoint({"tensorflow", "keras", "flask", "sqlalchemy", "opencv-python-headless"})
