@@ -18,12 +18,12 @@ _MARKS: dict[str, Color] = {"right": (34, 139, 84), "asks": (214, 148, 24), "wro
 def draw_answers(
     outcomes: Sequence[Outcome], total: Score, packshot_of: Callable[[str], Path], *, columns: int = 4
 ) -> bytes:
-    """Draw a grid of cards as PNG bytes; `packshot_of` finds the picture of a SKU."""
+    """Draw a grid of cards under the score, as PNG bytes; `packshot_of` finds a SKU's picture."""
     rows = -(-len(outcomes) // columns)
     width = columns * (_CARD[0] + _GAP) + _GAP
     head = 84
     sheet = Image.new("RGB", (width, head + rows * (_CARD[1] + _GAP) + _GAP // 2), (238, 239, 242))
-    _draw_head(sheet, outcomes, total)
+    _draw_head(sheet, total)
     for place, outcome in enumerate(outcomes):
         left = _GAP + place % columns * (_CARD[0] + _GAP)
         top = head + place // columns * (_CARD[1] + _GAP)
@@ -33,14 +33,14 @@ def draw_answers(
     return out.getvalue()
 
 
-def _draw_head(sheet: Image.Image, outcomes: Sequence[Outcome], total: Score) -> None:
+def _draw_head(sheet: Image.Image, total: Score) -> None:
     pen = ImageDraw.Draw(sheet)
     pen.text((_GAP, 14), "Shelfsight: what the device saw", font=ImageFont.load_default(26), fill=_INK)
     said = (
-        f"{len(outcomes)} photos   ·   "
+        f"{total.known + total.strangers} photos   ·   "
         f"best answer right for {total.best_right} of {total.known} known products   ·   "
         f"{total.strangers_told} of {total.strangers} strangers called unknown   ·   "
-        f"{total.wrong_matches} wrong matches   ·   {total.median_ms:.1f} ms a photo"
+        f"wrong matches: {total.wrong_matches}   ·   {total.median_ms:.1f} ms a photo"
     )
     pen.text((_GAP, 50), said, font=ImageFont.load_default(16), fill=(84, 88, 98))
 

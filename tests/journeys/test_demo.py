@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cloud.bundled import bundled_model
 from cloud.demo.folder import demo_folder
 from cloud.demo.road import Plan, demo_road
 from edge.errors import BadSetting, ShelfsightError
-from edge.model import Model
+from edge.model import Model, open_model
 
 DEMO = [sys.executable, "-m", "cloud.commands", "demo", "--products", "12", "--photos", "10"]
 
@@ -64,6 +65,10 @@ def test_the_demo_goes_the_whole_road_and_says_what_it_saw(tmp_path: Path) -> No
     assert said["update"]["after_sku"] == said["update"]["sku"]
     assert said["update"]["bytes"] < said["first_sync"]["bytes_received"] / 10
     assert not _answers(said["address"])  # the server was ended
+    fitted = open_model(tmp_path / "demo" / "cloud" / "models" / said["model"])
+    bundled = open_model(bundled_model())
+    assert fitted.variant(None).sha256 == bundled.variant(None).sha256
+    assert fitted.variant(None).decision != bundled.variant(None).decision
     with Image.open(said["picture"]) as picture:
         assert picture.width > 1000
 
