@@ -1,5 +1,6 @@
 """`shelfsight-cloud demo`: the whole road on a sample catalog, with nothing downloaded."""
 
+import os
 import signal
 import sys
 import threading
@@ -92,7 +93,8 @@ def command(
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` would have it ignored
     began = time.monotonic()
-    plan = Plan(data, products=products, photos=photos, seed=seed, model=model)
+    workers = min(8, os.cpu_count() or 1)
+    plan = Plan(data, products=products, photos=photos, seed=seed, workers=workers, model=model)
     with demo_road(plan, _Announcer(console)) as shown:
         seconds = time.monotonic() - began
         if as_json:
