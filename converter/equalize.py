@@ -3,8 +3,8 @@
 A channel whose activations are small is read by large weights of the next layer. Those set the int8 scale of
 all weights beside them, and these lose their last bits: on the bundled network, that alone turned the
 embedding by 18 degrees. So a small channel is made larger, and the weights that read it smaller by as much:
-cross-layer equalization (Nagel et al. 2019, arXiv:1906.04721). Channels that ReLU6 bounds may grow only as far as
-the representative photos show room; those between linear layers, residual sums among them, grow freely.
+cross-layer equalization (Nagel et al. 2019, arXiv:1906.04721). Channels that ReLU6 bounds may grow only
+as far as the representative photos show room; those between linear layers, sums among them, grow freely.
 """
 
 from collections.abc import Sequence

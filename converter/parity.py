@@ -37,8 +37,7 @@ def embed_all(path: Path, pictures: Sequence[Picture] | NDArray[np.uint8], note:
 
 
 def compare(exact: Vectors, strayed: Vectors) -> Parity:
-    """Compare unit vectors (n, D) of the same pictures; `same_neighbor` is the share with the same nearest
-    other.
+    """Compare unit vectors (n, D) of the same pictures; `same_neighbor` is the share that keeps its nearest.
 
     Raises:
         BadNetwork: there is nothing to compare.

@@ -51,8 +51,7 @@ def round_weights(keras: Any, tensorflow: Any, model: Any, batches: Sequence[NDA
 
 
 def round_rows(rows: Matrix, moments: Matrix) -> Matrix:
-    """Round rows (r, n) to their grids of 127 steps either way, given second moments (r or 1, n, n) of their
-    inputs.
+    """Round rows (r, n) to grids of 127 steps either way, by second moments (r or 1, n, n) of their inputs.
 
     The largest weight of a row makes its grid, so that one stays exactly what it is.
     """

@@ -111,6 +111,7 @@ def _train(workspace: Workspace, recipe: Recipe, name: str) -> "Finished":
         trained = train_network(examples, recipe, run, machine, progress)
         finished = finish(trained, examples, packshots, recipe=recipe, run=run, name=name, progress=progress)
     _install(run.model, workspace.models / name)
+    shutil.rmtree(run.pictures, ignore_errors=True)
     return finished
 
 

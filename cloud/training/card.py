@@ -33,9 +33,9 @@ def write_card(
     )
     text = f"""# {model.name}
 
-An embedder for visual product search: a picture {model.input_size} x {model.input_size} in, {model.dimension}
-    numbers
-out, close to those of other photos of the same product. Embedding space `{model.space}`.
+An embedder for visual product search: a picture of {model.input_size} x {model.input_size} pixels in,
+{model.dimension} numbers out, close to those of other photos of the same product. Embedding space
+`{model.space}`.
 
 ## Data
 

@@ -9,8 +9,7 @@ from edge.disk import write_atomically
 
 
 def draw_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw the loss, and the shares classified and found right, over the epochs, as a PNG of 960 x 400
-    pixels.
+    """Draw loss, share classified right and share found right over the epochs: a PNG of 960 x 400.
 
     Raises:
         StorageUnusable, NoSpace: `path` cannot be written.

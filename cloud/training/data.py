@@ -72,12 +72,10 @@ def choose_examples(photos: Sequence[LabeledPhoto], recipe: Recipe) -> Examples:
 def load_pictures(
     photos: Sequence[LabeledPhoto], size: int, cache: Path, progress: Progress
 ) -> NDArray[np.uint8]:
-    """Decode and squash the photos to `uint8` (n, size, size, 3), kept in the folder `cache`, mapped from
-    there.
+    """Decode and squash the photos to `uint8` (n, size, size, 3), in a file of the folder `cache`.
 
-    The array is on disk, not in memory: the operating system keeps what fits. One that lies there whole from
-        an
-    earlier start is used again; `edge.image.fit` makes the pictures, as it does on the device.
+    The array is mapped from there, so that the operating system keeps in memory what fits. A whole file is
+    used again. `edge.image.fit` makes the pictures, as it does on the device.
 
     Raises:
         SkipPhoto: a photo of the catalog that cannot be decoded.

@@ -89,8 +89,7 @@ def finish(
     Args:
         trained: the network after its last epoch.
         examples: the photos it was fitted to and validated on.
-        packshots: catalog pictures of the same products, fitted to or not, which the decision is calibrated
-            with.
+        packshots: catalog pictures of the same products, fitted to or not, to calibrate the decision with.
         recipe: `keep` and `calibration_photos` are used here.
         run: the run's folder.
         name: the model's name.

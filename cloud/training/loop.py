@@ -41,8 +41,8 @@ def train_network(
     """Train, or go on with, the run in that folder until its last epoch.
 
     Raises:
-        BadSetting: the run was begun with another recipe, the weights cannot be had, or the loss is not a
-            number.
+        BadSetting: the run was begun with another recipe, the weights cannot be had, or the
+            loss is not a number.
         SkipPhoto: a photo of the catalog that cannot be decoded.
         StorageUnusable, NoSpace: the folder cannot be written, or a file in it is damaged.
     """

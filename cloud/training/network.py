@@ -149,8 +149,9 @@ def save_network(network: Network, recipe: Recipe, folder: Path) -> str:
 def _freeze(backbone: Any, recipe: Recipe) -> None:
     layers = _all_layers(backbone)
     frozen = round(len(layers) * recipe.frozen_layers)
+    norms = recipe.freeze_norms and recipe.weights != "none"
     for number, layer in enumerate(layers):
-        if number < frozen or (recipe.freeze_norms and layer_is_norm(layer)):
+        if number < frozen or (norms and layer_is_norm(layer)):
             layer.trainable = False
 
 

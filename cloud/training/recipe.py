@@ -31,7 +31,8 @@ class Recipe:
         input_size: side of the square input in pixels.
         dimension: length of the embedding.
         frozen_layers: share 0..1 of the backbone's lowest layers that stay as they were.
-        freeze_norms: batch norms keep their statistics and factors; needed where they are folded.
+        freeze_norms: batch norms keep their statistics and factors, unless the weights are `none`; needed
+            where they are folded.
         keep: share 0..1 of the beginning weights in the finished network, `keep * begun + (1 - keep) *
             trained` (weight interpolation, Wortsman et al. 2022): more of it forgets less of the world
             outside the catalog.

@@ -8,7 +8,7 @@ metrics.jsonl     one line an epoch
 curves.png        the same as a picture
 network.keras     the finished float network, with network.json
 model/            the finished model folder
-pictures/         decoded photos; may be deleted when the training is done
+pictures/         decoded photos, until the model is finished
 """
 
 import io

@@ -23,8 +23,7 @@ class Machine:
 
 
 def prepare(seed: int) -> Machine:
-    """Import TensorFlow, seed it, and choose: several GPUs mirrored, any GPU in mixed precision, a CPU as it
-    is.
+    """Import TensorFlow, seed it, and choose: GPUs in mixed precision and mirrored, a CPU as it is.
 
     Raises:
         BadSetting: TensorFlow or Keras is not installed, or Keras was told to use another backend.

@@ -88,3 +88,40 @@ def test_a_finished_run_is_not_trained_again(toy_run: Path, toy_catalog: ToyCata
     trained = train_network(toy_catalog.examples, TOY, RunFolder(toy_run), prepare(TOY.seed), silent)
     assert len(trained.metrics) == 2
     assert (toy_run / "checkpoint.npz").stat().st_mtime_ns == before
+
+
+# Two devices, made of one CPU, in the mixed precision of a GPU.
+MIRRORED = """
+import dataclasses, json, sys
+from pathlib import Path
+import tensorflow as tf
+cpu, = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from cloud.training.data import LabeledPhoto, choose_examples
+from cloud.training.recipe import Recipe
+from cloud.training.runtime import prepare
+run, photos = Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text())
+recipe = dataclasses.replace(Recipe.read(Path(sys.argv[3])), epochs=1)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+machine = dataclasses.replace(prepare(recipe.seed), strategy=strategy, policy="mixed_float16")
+from cloud.training.loop import train_network
+from cloud.training.run import RunFolder
+examples = choose_examples([LabeledPhoto(Path(path), *rest) for path, *rest in photos], recipe)
+train_network(examples, recipe, RunFolder(run), machine, lambda *_: None)
+"""
+
+
+def test_a_training_on_two_devices_in_mixed_precision_gives_float32_weights(
+    toy_catalog: ToyCatalog, tmp_path: Path
+) -> None:
+    listed, recipe = tmp_path / "photos.json", tmp_path / "recipe.toml"
+    photos = [[str(p.path), p.sku, p.category, p.kind, p.split] for p in toy_catalog.photos]
+    listed.write_text(json.dumps(photos))
+    recipe.write_text(TOY.to_toml())
+    run = RunFolder(tmp_path / "mirrored")
+    command = [sys.executable, "-c", MIRRORED, str(run.folder), str(listed), str(recipe)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    checkpoint = run.checkpoint()
+    assert checkpoint is not None and checkpoint.epoch == 1
+    assert all(np.isfinite(weight).all() and weight.dtype == np.float32 for weight in checkpoint.network)
