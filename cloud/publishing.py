@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from cloud.embeddings import EmbeddingCache
 from cloud.golden import golden_candidates
 from cloud.releases import PublishedRelease, Releases
 from cloud.rollouts import Rollouts
+from cloud.thresholds import FittedDecision, fit_decision
 from cloud.workspace import Workspace
 from edge.disk import sha256_file, storage_error, write_atomically
 from edge.errors import KeepRelease, StorageUnusable
@@ -42,6 +43,7 @@ class Publication:
     """What `publish` did: the release that is current now, whether it is new, and what went into it.
 
     `embedded` photos were embedded just now, `reused` ones before; `refused` ones are not in the release.
+    The decision was fitted to `calibration_photos` labeled photos of the shop; 0: it is the model's own.
     """
 
     release: PublishedRelease
@@ -49,6 +51,7 @@ class Publication:
     embedded: int
     reused: int
     refused: tuple[RefusedPhoto, ...]
+    calibration_photos: int
 
 
 def publish(
@@ -61,7 +64,8 @@ def publish(
 ) -> Publication:
     """Publish the catalog as it is now with `model`, and offer it to `percent` of the stable channel.
 
-    Where nothing that devices would notice has changed since the last release, none is made.
+    Where nothing that devices would notice has changed since the last release, none is made. A catalog with
+    enough photos of the split `validation` gets a decision that is fitted to them (`cloud.thresholds`).
     `offline_keys` is the folder of the targets key, by default the workspace's own.
 
     Raises:
@@ -85,10 +89,10 @@ def publish(
         latest = releases.latest()
         previous = _open_previous(workspace, latest)
         references = catalog.reference_photos()
-        embedded = _embed(workspace, catalog, references, model, progress)
+        embedded, fitted = _embed(workspace, catalog, references, model, progress)
         assembled = make_release(
             _next_version(workspace, latest),
-            model,
+            _decided(model, fitted),
             embedded.content,
             golden=golden_candidates(references, catalog.photos, previous.release if previous else None),
             previous=previous,
@@ -96,7 +100,7 @@ def publish(
         if latest and previous and same_answers(assembled.release, previous.release):
             if rollouts.get(latest.version) is None:  # the last publish was killed just before its offer
                 rollouts.start(latest.version, percent)
-            return Publication(latest, False, embedded.embedded, embedded.reused, embedded.refused)
+            return _publication(latest, False, embedded, fitted)
         manifest = assembled.release.to_bytes()
         _write_files(workspace.files, {**assembled.files, hashlib.sha256(manifest).hexdigest(): manifest})
         name = f"releases/{assembled.release.version}.json"
@@ -104,7 +108,20 @@ def publish(
         published = _describe(assembled, manifest, embedded, previous)
         releases.record(published)
         rollouts.start(published.version, percent)
-        return Publication(published, True, embedded.embedded, embedded.reused, embedded.refused)
+        return _publication(published, True, embedded, fitted)
+
+
+def _publication(
+    release: PublishedRelease, changed: bool, embedded: EmbeddedCatalog, fitted: FittedDecision | None
+) -> Publication:
+    return Publication(
+        release=release,
+        changed=changed,
+        embedded=embedded.embedded,
+        reused=embedded.reused,
+        refused=embedded.refused,
+        calibration_photos=len(fitted.photos) if fitted else 0,
+    )
 
 
 def _embed(
@@ -113,17 +130,45 @@ def _embed(
     references: Sequence[ReferencePhoto],
     model: Model,
     progress: Progress | None,
-) -> EmbeddedCatalog:
+) -> tuple[EmbeddedCatalog, FittedDecision | None]:
+    """Embed the catalog with the model's first file, and fit that file's decision where photos allow it.
+
+    Photos that the decision was fitted to are no references: it would not hold for what they find.
+    """
+    variant = shipped_variants(model)[0]
     with EmbeddingCache(workspace.cache) as cache:
-        return embed_catalog(
-            model,
-            shipped_variants(model)[0],
-            products=catalog.products(),
-            references=references,
-            photos=catalog.photos,
-            cache=cache,
-            progress=progress,
+
+        def embed(photos: Sequence[ReferencePhoto]) -> EmbeddedCatalog:
+            return embed_catalog(
+                model,
+                variant,
+                products=catalog.products(),
+                references=photos,
+                photos=catalog.photos,
+                cache=cache,
+                progress=progress,
+            )
+
+        embedded = embed(references)
+        fitted = fit_decision(
+            references, cache.known(variant.sha256, [reference.sha256 for reference in references])
         )
+        if fitted is None:
+            return embedded, None
+        kept = [reference for reference in references if reference not in fitted.photos]
+        return replace(embedded, content=embed(kept).content), fitted
+
+
+def _decided(model: Model, fitted: FittedDecision | None) -> Model:
+    """Return the model with the fitted decision in the file that it was measured on."""
+    if fitted is None:
+        return model
+    measured = shipped_variants(model)[0]
+    variants = tuple(
+        replace(variant, decision=fitted.decision) if variant == measured else variant
+        for variant in model.variants
+    )
+    return replace(model, variants=variants)
 
 
 def _open_previous(workspace: Workspace, latest: PublishedRelease | None) -> Previous | None:

@@ -64,6 +64,7 @@ def _record(publication: Publication) -> dict[str, object]:
         "new_bytes": release.new_bytes if publication.changed else 0,
         "embedded": publication.embedded,
         "reused": publication.reused,
+        "calibration_photos": publication.calibration_photos,
         "refused": [
             {"sku": photo.sku, "sha256": photo.sha256, "reason": photo.reason}
             for photo in publication.refused
@@ -82,4 +83,6 @@ def _tell(publication: Publication) -> None:
         f"Release {release.version}: {release.products} products, {release.rows} vectors, "
         f"model {release.model}, {release.files} files."
     )
+    if publication.calibration_photos:
+        click.echo(f"Its decision is fitted to {publication.calibration_photos} validation photos.")
     click.echo(f"A new device fetches {release.size:,} bytes, one that is up to date {release.new_bytes:,}.")

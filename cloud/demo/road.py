@@ -15,7 +15,6 @@ from cloud.demo.folder import demo_folder
 from cloud.demo.picture import draw_answers
 from cloud.demo.processes import DeviceCommand, running_server
 from cloud.demo.score import Outcome, Score, read_outcome, score
-from cloud.demo.thresholds import fit_thresholds
 from cloud.fleet import Fleet
 from cloud.importers import ImportPlan, PlannedPhoto, import_plan, read_plan
 from cloud.publishing import publish
@@ -108,12 +107,13 @@ def demo_road(plan: Plan, announce: Announce) -> Iterator[Shown]:
         model = open_model(plan.model or bundled_model())
         sample = _draw(plan, folder / "shop", announce)
         workspace = _stock(sample, folder / "cloud", announce)
-        if sample.labeled:
-            with announce(f"Fit the thresholds to this shop, on {len(sample.labeled)} other photos"):
-                model = fit_thresholds(workspace, _catalog(workspace), model, sample.labeled)
-        with announce("Embed the packshots, sign and publish release 1") as step:
-            release = publish(workspace, model, progress=step.progress).release
-            step.say(f"{release.products} products, {release.rows} vectors, model {release.model}")
+        with announce("Embed the catalog, sign and publish release 1") as step:
+            publication = publish(workspace, model, progress=step.progress)
+            release = publication.release
+            step.say(
+                f"{release.products} products, {release.rows} vectors, model {release.model}, "
+                f"decision fitted to {publication.calibration_photos} labeled photos"
+            )
         with announce("Start the sync server, a process of its own"):
             address = held.enter_context(running_server(workspace.data, folder / "server.log"))
         device = DeviceCommand(folder / "device")

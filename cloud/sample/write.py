@@ -87,9 +87,10 @@ def write_sample(
         for view, _, _ in VIEWS
     ]
     subjects = _subjects(designs, strangers, photos, seed)
-    taken = _photos(folder / "photos", subjects, designs)
+    taken = _photos(folder / "photos", "", subjects, designs)
+    # The name decides how a photo is taken: one of another name is another photo of the same product.
     staff = _photos(
-        folder / "labeled", _known_subjects(designs, labeled, random_for(seed, "labeled")), designs
+        folder / "labeled", "staff-", _known_subjects(designs, labeled, random_for(seed, "labeled")), designs
     )
     for photo, design in (*taken, *staff):
         drawings.append(_Drawing(photo.path, design, None, designs[::2], seed))
@@ -99,14 +100,15 @@ def write_sample(
     except OSError as error:
         raise storage_error(error, folder) from error
     _draw_all(drawings, workers, progress or (lambda done, total: None))
+    labeled_photos = tuple(photo for photo, _ in staff)
     table = folder / "catalog.csv"
-    write_atomically(table, _table(designs).encode())
+    write_atomically(table, _table(folder, designs, labeled_photos).encode())
     return Sample(
         table=table,
         products=len(designs),
         packshots=len(designs) * len(VIEWS),
         photos=tuple(photo for photo, _ in taken),
-        labeled=tuple(photo for photo, _ in staff),
+        labeled=labeled_photos,
         newcomer=Newcomer(
             design=newcomer,
             packshots=tuple(folder / "packshots" / newcomer.sku / f"{view}.jpg" for view, _, _ in VIEWS),
@@ -130,11 +132,11 @@ def _known_subjects(designs: Sequence[Design], count: int, rng: np.random.Genera
 
 
 def _photos(
-    folder: Path, subjects: Sequence[Design], designs: Sequence[Design]
+    folder: Path, prefix: str, subjects: Sequence[Design], designs: Sequence[Design]
 ) -> list[tuple[ShopPhoto, Design]]:
     """Number photos of the subjects, with what is true of them."""
     return [
-        (ShopPhoto(folder / f"{number:02d}.jpg", design.sku if design in designs else None), design)
+        (ShopPhoto(folder / f"{prefix}{number:02d}.jpg", design.sku if design in designs else None), design)
         for number, design in enumerate(subjects, 1)
     ]
 
@@ -173,16 +175,19 @@ def _draw(drawing: _Drawing) -> None:
         raise storage_error(error, drawing.path) from error
 
 
-def _table(designs: Sequence[Design]) -> str:
-    """Write the catalog as CSV, the packshots' paths relative to it."""
+def _table(folder: Path, designs: Sequence[Design], labeled: Sequence[ShopPhoto]) -> str:
+    """Write the catalog as CSV: a line a product with its packshots, and a line a labeled photo."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["sku", "gtin", "title", "category", "price", *(f"packshot_{view}" for view, _, _ in VIEWS)]
-    )
-    for design in designs:
-        pictures = [f"packshots/{design.sku}/{view}.jpg" for view, _, _ in VIEWS]
-        writer.writerow(
-            [design.sku, design.gtin, design.title, design.brand.category, design.price, *pictures]
-        )
+    packshots = [f"packshot_{view}" for view, _, _ in VIEWS]
+    writer.writerow(["sku", "gtin", "title", "category", "price", *packshots, "photo", "kind", "split"])
+    products = {
+        design.sku: (design.sku, design.gtin, design.title, design.brand.category, design.price)
+        for design in designs
+    }
+    for sku, fields in products.items():
+        writer.writerow([*fields, *(f"packshots/{sku}/{view}.jpg" for view, _, _ in VIEWS), "", "", ""])
+    for photo in labeled:
+        place = photo.path.relative_to(folder).as_posix()
+        writer.writerow([*products[photo.sku or ""], *("" for _ in VIEWS), place, "in-store", "validation"])
     return out.getvalue()

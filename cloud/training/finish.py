@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.training.calibrate import Calibration, LabeledVectors, calibrate
+from cloud.calibration import Calibration, LabeledVectors, calibrate
 from cloud.training.card import write_card
 from cloud.training.data import Examples, LabeledPhoto, Progress, load_pictures
 from cloud.training.loop import Trained

@@ -84,6 +84,13 @@ def add_pack(catalog: Catalog, number: int, *, price: str | None = None) -> str:
     return product.sku
 
 
+def add_labeled(catalog: Catalog, number: int, *, photos: int) -> None:
+    """Put in-store photos of the split `validation` of drawn product `number` into the catalog."""
+    for shot in range(100, 100 + photos):
+        photo = encode_jpeg(draw_pack(number, shot))
+        catalog.add_photo(f"pack-{number:02}", photo, "in-store", "validation", f"{number}/{shot}.jpg")
+
+
 def draw_pack(number: int, shot: int, size: int = 96) -> Picture:
     """Draw a pack of blocks in colors of its own; another `shot` is another light and another noise."""
     rng = np.random.default_rng(number)

@@ -121,8 +121,10 @@ def test_a_sample_on_disk_is_what_the_importer_reads_whoever_draws_it(tmp_path: 
     plan = read_plan(alone.table)
     assert not plan.refused
     assert [product.sku for product in plan.products] == [design.sku for design in catalog_designs()[:4]]
-    assert len(plan.photos) == 4 * len(VIEWS)
-    assert {photo.kind for photo in plan.photos} == {"packshot"}
+    kinds = [(photo.kind, photo.split) for photo in plan.photos]
+    assert kinds.count(("packshot", "reference")) == 4 * len(VIEWS)
+    assert kinds.count(("in-store", "validation")) == 3
+    assert len(kinds) == 4 * len(VIEWS) + 3
     with alone.table.open() as lines:
         assert next(csv.DictReader(lines))["sku"] == "quillmere-orange"
 

@@ -19,7 +19,9 @@ from cloud.bundled import bundled_model
 from cloud.demo.folder import demo_folder
 from cloud.demo.road import Plan, demo_road
 from edge.errors import BadSetting, ShelfsightError
+from edge.installation import Installation
 from edge.model import Model, open_model
+from edge.release import Release
 
 DEMO = [sys.executable, "-m", "cloud.commands", "demo", "--products", "12", "--photos", "10"]
 
@@ -65,10 +67,10 @@ def test_the_demo_goes_the_whole_road_and_says_what_it_saw(tmp_path: Path) -> No
     assert said["update"]["after_sku"] == said["update"]["sku"]
     assert said["update"]["bytes"] < said["first_sync"]["bytes_received"] / 10
     assert not _answers(said["address"])  # the server was ended
-    fitted = open_model(tmp_path / "demo" / "cloud" / "models" / said["model"])
-    bundled = open_model(bundled_model())
-    assert fitted.variant(None).sha256 == bundled.variant(None).sha256
-    assert fitted.variant(None).decision != bundled.variant(None).decision
+    installed = Installation(tmp_path / "demo" / "device").current() / "release.json"
+    fitted, bundled = Release.from_bytes(installed.read_bytes()).variants[0], open_model(bundled_model())
+    assert fitted.sha256 == bundled.variant(None).sha256
+    assert fitted.decision != bundled.variant(None).decision
     with Image.open(said["picture"]) as picture:
         assert picture.width > 1000
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cloud.training.calibrate import CAUTIOUS, LabeledVectors, calibrate
+from cloud.calibration import CAUTIOUS, LabeledVectors, calibrate
 from cloud.training.neighbors import unit
 
 
