@@ -5,7 +5,9 @@ was something else, a fixed first layer turns one into the other. So one pair of
 network, and the quantization of a uint8 input can stand for it.
 """
 
+import sys
 import warnings
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +81,8 @@ def _make(name: str, size: int, weights: str | None, classes: int | None) -> Any
             )
         return efficientnet_lite.build(size, classes)
     try:
-        return _MAKERS[name](**settings)
+        with redirect_stdout(sys.stderr):  # where Keras tells that it downloads
+            return _MAKERS[name](**settings)
     except Exception as error:  # Keras raises a bare one for a failed download
         raise BadSetting(
             f"the backbone {name} cannot be made ({error}): give --weights PATH or none"

@@ -41,6 +41,11 @@ class Examples:
         number = {sku: index for index, sku in enumerate(self.skus)}
         return np.array([number[photo.sku] for photo in photos], np.int32)
 
+    def digest(self) -> str:
+        """Name the photos and their labels, 16 hex digits."""
+        named = [(photo.path.name, photo.sku) for photo in (*self.fit, *self.validation)]
+        return hashlib.sha256(json.dumps([len(self.fit), named]).encode()).hexdigest()[:16]
+
 
 def choose_examples(photos: Sequence[LabeledPhoto], recipe: Recipe) -> Examples:
     """Divide the catalog's photos into those to fit and those to validate; `test` photos fall out.

@@ -41,7 +41,7 @@ def train_network(
     """Train, or go on with, the run in that folder until its last epoch.
 
     Raises:
-        BadSetting: the run was begun with another recipe, the weights cannot be had, or the
+        BadSetting: the run was begun with another recipe or catalog, the weights cannot be had, or the
             loss is not a number.
         SkipPhoto: a photo of the catalog that cannot be decoded.
         StorageUnusable, NoSpace: the folder cannot be written, or a file in it is damaged.
@@ -87,13 +87,7 @@ def _epochs(
     batch = min(recipe.batch, len(labels))
     steps = len(labels) // batch
     _compile(network.classifier, recipe, steps)
-    checkpoint = run.checkpoint()
-    done = 0
-    if checkpoint is not None:
-        done = checkpoint.epoch
-        network.classifier.set_weights(checkpoint.network)
-        for variable, value in zip(network.classifier.optimizer.variables, checkpoint.optimizer, strict=True):
-            variable.assign(value)
+    done = _restore(network.classifier, run)
     metrics = run.metrics(done)
     if done == recipe.epochs:
         return metrics
@@ -117,16 +111,27 @@ def _epochs(
             "seconds": round(time.monotonic() - began, 2),
         }
         metrics.append(line)
-        run.save_metrics(metrics)
-        draw_curves(metrics, run.folder / "curves.png")
-        run.save_checkpoint(
-            Checkpoint(
-                epoch + 1,
-                network.classifier.get_weights(),
-                [variable.numpy() for variable in network.classifier.optimizer.variables],
-            )
-        )
+        _keep(network.classifier, metrics, run)
     return metrics
+
+
+def _restore(classifier: Any, run: RunFolder) -> int:
+    """Load the checkpoint, if there is one; return how many epochs are done."""
+    checkpoint = run.checkpoint()
+    if checkpoint is None:
+        return 0
+    classifier.set_weights(checkpoint.network)
+    for variable, value in zip(classifier.optimizer.variables, checkpoint.optimizer, strict=True):
+        variable.assign(value)
+    return checkpoint.epoch
+
+
+def _keep(classifier: Any, metrics: list[dict[str, Any]], run: RunFolder) -> None:
+    """Write metrics and curves, then the checkpoint, which alone makes the epoch count."""
+    run.save_metrics(metrics)
+    draw_curves(metrics, run.folder / "curves.png")
+    optimizer = [variable.numpy() for variable in classifier.optimizer.variables]
+    run.save_checkpoint(Checkpoint(metrics[-1]["epoch"], classifier.get_weights(), optimizer))
 
 
 def _compile(classifier: Any, recipe: Recipe, steps: int) -> None:
@@ -227,6 +232,7 @@ def _some_of_each(photos: Sequence[LabeledPhoto]) -> list[LabeledPhoto]:
 
 def _config(examples: Examples, machine: Machine) -> dict[str, object]:
     return {
+        "catalog": examples.digest(),
         "products": len(examples.skus),
         "photos_fit": len(examples.fit),
         "photos_validation": len(examples.validation),

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from cloud.training.recipe import Recipe
 from edge.disk import storage_error, write_atomically
-from edge.errors import StorageUnusable
+from edge.errors import BadSetting, StorageUnusable
 
 Weights = list[NDArray[Any]]
 
@@ -58,18 +58,29 @@ class RunFolder:
         """Write down what was asked for, or check that it is what this run was begun with.
 
         Raises:
-            BadSetting: the run was begun with another recipe.
+            BadSetting: the run was begun with another recipe, or with other photos.
             StorageUnusable, NoSpace: the folder cannot be written.
         """
         path = self.folder / "recipe.toml"
         if path.exists():
             recipe.check_same_training(Recipe.read(path))
+            self._check_same_catalog(config)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error(error, self.folder) from error
         write_atomically(path, recipe.to_toml().encode())
         write_atomically(self.folder / "config.json", (json.dumps(config, indent=1) + "\n").encode())
+
+    def _check_same_catalog(self, config: Mapping[str, object]) -> None:
+        try:
+            begun = json.loads((self.folder / "config.json").read_bytes())
+        except (OSError, ValueError):
+            return  # killed between the two files, before anything was trained
+        if begun.get("catalog") not in (None, config.get("catalog")):
+            raise BadSetting(
+                f"the catalog's photos have changed since {self.folder} was begun: begin one of another --name"
+            )
 
     def recipe(self) -> Recipe:
         """Read the recipe that this run was begun with.

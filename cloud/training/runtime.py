@@ -1,6 +1,7 @@
 """Brings up TensorFlow for training: quiet, deterministic, on all the GPUs there are."""
 
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,22 @@ def prepare(seed: int) -> Machine:
         )
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
-    gpus = tuple(device.name for device in tf.config.list_physical_devices("GPU"))
+    gpus = tf.config.list_physical_devices("GPU")
+    capabilities = [
+        tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus
+    ]
     strategy = tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
-    return Machine(gpus or ("CPU",), "mixed_float16" if gpus else "float32", strategy)
+    names = tuple(gpu.name for gpu in gpus) or ("CPU",)
+    return Machine(names, precision(capabilities), strategy)
+
+
+def precision(capabilities: Sequence[tuple[int, int]]) -> str:
+    """Choose the Keras dtype policy for GPUs of these compute capabilities; none of them is a CPU.
+
+    bfloat16 has the range of float32 and needs no loss scaling, which inside mirrored replicas gave a loss that
+    is not a number; a lone GPU from before it (Ampere, 8.0) has only float16.
+    """
+    if not capabilities:
+        return "float32"
+    modern = all(capability >= (8, 0) for capability in capabilities)
+    return "mixed_bfloat16" if modern or len(capabilities) > 1 else "mixed_float16"

@@ -47,3 +47,11 @@ def test_a_run_is_not_continued_with_another_recipe(tmp_path: Path) -> None:
     assert run.recipe().keep == 0.4
     with pytest.raises(BadSetting, match="begun with seed"):
         run.begin(replace(Recipe(), seed=8), {})
+
+
+def test_a_run_is_not_continued_with_another_catalog(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.begin(Recipe(), {"catalog": "0123"})
+    run.begin(Recipe(), {"catalog": "0123"})
+    with pytest.raises(BadSetting, match="photos have changed"):
+        run.begin(Recipe(), {"catalog": "4567"})
