@@ -102,7 +102,7 @@ def finish(
         StorageUnusable, NoSpace: the folder cannot be written.
     """
     network = trained.network
-    mixed = interpolate(trained.begun, network.classifier.get_weights(), recipe.keep)
+    mixed = interpolate(trained.begun, network.classifier.get_weights(), recipe.kept)
     network.classifier.set_weights(mixed)
     save_network(network, recipe, run.folder)
     note = read_note(run.folder / "network.keras")

@@ -35,7 +35,7 @@ class Recipe:
             where they are folded.
         keep: share 0..1 of the beginning weights in the finished network, `keep * begun + (1 - keep) *
             trained` (weight interpolation, Wortsman et al. 2022): more of it forgets less of the world
-            outside the catalog.
+            outside the catalog. Nothing is kept of `none`.
         fit_splits: splits whose photos are trained on; `test` never may be.
         fit_kinds: kinds of photos that are trained on.
         epochs, batch, learning_rate, weight_decay, warmup_epochs: AdamW with a cosine schedule.
@@ -55,12 +55,12 @@ class Recipe:
     dimension: int = 256
     frozen_layers: float = 0.0
     freeze_norms: bool = True
-    keep: float = 0.0
+    keep: float = 0.25
     fit_splits: tuple[str, ...] = ("train", "reference")
     fit_kinds: tuple[str, ...] = ("in-store", "packshot")
-    epochs: int = 16
+    epochs: int = 12
     batch: int = 32
-    learning_rate: float = 6e-4
+    learning_rate: float = 2e-4
     weight_decay: float = 0.004
     warmup_epochs: float = 1.0
     softmax_scale: float = 16.0
@@ -87,6 +87,11 @@ class Recipe:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise BadSetting(f"{name} is {value}: choose a value from {low} to {high}")
+
+    @property
+    def kept(self) -> float:
+        """The share that is really kept: random weights are not worth keeping."""
+        return 0.0 if self.weights == "none" else self.keep
 
     @classmethod
     def read(cls, path: Path) -> "Recipe":

@@ -79,7 +79,7 @@ class RunFolder:
             return  # killed between the two files, before anything was trained
         if begun.get("catalog") not in (None, config.get("catalog")):
             raise BadSetting(
-                f"the catalog's photos have changed since {self.folder} was begun: begin one of another --name"
+                f"the catalog's photos have changed since {self.folder} was begun: choose another --name"
             )
 
     def recipe(self) -> Recipe:

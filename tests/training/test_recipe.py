@@ -47,10 +47,15 @@ def test_a_missing_recipe_is_told(tmp_path: Path) -> None:
         Recipe.read(tmp_path / "none.toml")
 
 
+def test_random_weights_are_not_kept() -> None:
+    assert Recipe(keep=0.5).kept == 0.5
+    assert Recipe(keep=0.5, weights="none").kept == 0.0
+
+
 def test_only_finishing_fields_may_change_in_a_run() -> None:
     begun = Recipe()
     replace(begun, keep=0.5, calibration_photos=10).check_same_training(begun)
-    with pytest.raises(BadSetting, match="begun with epochs = 16, not 17"):
+    with pytest.raises(BadSetting, match="begun with epochs = 12, not 17"):
         replace(begun, epochs=17).check_same_training(begun)
 
 
