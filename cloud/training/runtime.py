@@ -56,8 +56,8 @@ def prepare(seed: int) -> Machine:
 def precision(capabilities: Sequence[tuple[int, int]]) -> str:
     """Choose the Keras dtype policy for GPUs of these compute capabilities; none of them is a CPU.
 
-    bfloat16 has the range of float32 and needs no loss scaling, which in mirrored replicas gave a loss that is
-    no number; a lone GPU from before Ampere (8.0) has only float16.
+    bfloat16 has the range of float32 and needs no loss scaling, which in mirrored replicas gave a loss that
+    is no number; a lone GPU from before Ampere (8.0) has only float16.
     """
     if not capabilities:
         return "float32"
