@@ -1,10 +1,15 @@
 """What tests of every package share."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from edge.model import Model, open_model
+
+# A runner started in the background ignores Ctrl-C, and every process that it starts inherits that: the
+# tests of how a server or a demo is stopped would wait forever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DATA = Path(__file__).parent / "data"
 
