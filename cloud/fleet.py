@@ -21,7 +21,7 @@ from sqlalchemy import JSON, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
 from cloud.database import Base, transaction
-from cloud.times import UtcTime, now
+from cloud.times import UtcTime, now, rfc3339
 from edge.errors import AccessDenied, BadSetting, EnrollmentRefused, ServerBusy
 
 _ALPHABET: Final = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # 32 letters that are not mistaken for each other
@@ -69,6 +69,19 @@ class Device:
     last_seen: datetime
     release: int | None
     status: Mapping[str, Any]
+
+    def to_record(self) -> dict[str, object]:
+        """Write the device as the fleet list has it; never its token."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "class": self.device_class,
+            "version": self.software,
+            "release": self.release,
+            "enrolled": rfc3339(self.enrolled),
+            "last_seen": rfc3339(self.last_seen),
+            "status": self.status,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,23 +94,7 @@ def rollouts() -> Response:
 @blueprint.get("/v1/fleet")
 def fleet() -> Response:
     """List the devices, most recently seen first."""
-    return jsonify(
-        {
-            "devices": [
-                {
-                    "id": device.id,
-                    "name": device.name,
-                    "class": device.device_class,
-                    "version": device.software,
-                    "release": device.release,
-                    "enrolled": rfc3339(device.enrolled),
-                    "last_seen": rfc3339(device.last_seen),
-                    "status": device.status,
-                }
-                for device in rooms().fleet.devices(_LARGEST_PAGE)
-            ]
-        }
-    )
+    return jsonify({"devices": [device.to_record() for device in rooms().fleet.devices(_LARGEST_PAGE)]})
 
 
 @blueprint.get("/metrics")

@@ -7,7 +7,7 @@ import click
 
 from cloud import signing
 from cloud.commands.options import data_option, json_option, open_workspace, print_json
-from cloud.fleet import DEFAULT_TTL, Device, Fleet
+from cloud.fleet import DEFAULT_TTL, Fleet
 from cloud.times import rfc3339
 
 
@@ -22,7 +22,7 @@ def command(ctx: click.Context, data: Path, as_json: bool) -> None:
         return
     devices = Fleet(open_workspace(data).sessions()).devices()
     if as_json:
-        print_json([_record(device) for device in devices])
+        print_json([device.to_record() for device in devices])
         return
     for device in devices:
         release = "no release" if device.release is None else f"release {device.release}"
@@ -61,16 +61,3 @@ def remove(device: str, data: Path) -> None:
     """Turn DEVICE (its id) away from now on, when it was lost or sold; what it told is kept."""
     Fleet(open_workspace(data).sessions()).remove(device)
     click.echo(f"Removed {device}; it answers on with the release it has, and is brought nothing new.")
-
-
-def _record(device: Device) -> dict[str, object]:
-    return {
-        "id": device.id,
-        "name": device.name,
-        "class": device.device_class,
-        "version": device.software,
-        "release": device.release,
-        "enrolled": rfc3339(device.enrolled),
-        "last_seen": rfc3339(device.last_seen),
-        "status": device.status,
-    }
