@@ -59,7 +59,10 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "SHELFSIGHT"},
+)
 @click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cloud.commands.settings import written_settings
 from edge.errors import ShelfsightError
 
 if TYPE_CHECKING:
@@ -19,10 +20,14 @@ _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
 
 def data_option(function: _Decorated) -> _Decorated:
-    """Give a command `--data DIR`: its own, else the group's or the environment's, else the default."""
+    """Give a command `--data DIR`: its own, else the group's or the environment's, else the default.
+
+    What `cloud.toml` in that folder says of the command becomes the default of its options.
+    """
     return click.option(
         "--data",
         type=click.Path(path_type=Path, file_okay=False),
+        is_eager=True,  # the folder must be known before any other option looks for its default
         callback=_choose_data,
         help=f"The data folder (default: {DEFAULT_DATA}).",
     )(function)
@@ -34,8 +39,9 @@ def json_option(function: _Decorated) -> _Decorated:
 
 
 def _choose_data(ctx: click.Context, _parameter: click.Parameter, value: Path | None) -> Path:
-    chosen = value or ctx.find_object(Path)
-    return chosen or DEFAULT_DATA
+    chosen = value or ctx.find_object(Path) or DEFAULT_DATA
+    ctx.default_map = written_settings(ctx, chosen)
+    return chosen
 
 
 def open_workspace(data: Path) -> "Workspace":
