@@ -137,6 +137,13 @@ class Device:
         with self.outbox() as outbox:
             return len(outbox)
 
+    def dropped(self) -> dict[str, int]:
+        """Count the events that a full outbox lost, by kind."""
+        if not (self.settings.data / OUTBOX_FILE).exists():
+            return {}
+        with self.outbox() as outbox:
+            return dict(outbox.dropped())
+
     def device_id(self) -> str | None:
         """Give the id that the server knows this device by, None before it is enrolled."""
         try:

@@ -35,6 +35,7 @@ class DeviceStatus:
     rows: int | None
     search: str | None
     outbox: int
+    dropped: dict[str, int]
     last_sync: str | None
     last_error: str | None
     error: str | None
@@ -69,6 +70,7 @@ def device_status(device: Device) -> DeviceStatus:
         rows=int(matcher.stack.alive.sum()) if matcher else None,
         search=search_method(matcher, installation.current()) if matcher else None,
         outbox=device.waiting(),
+        dropped=device.dropped(),
         last_sync=last.at if last else None,
         last_error=last.error if last else None,
         error=error.code if error else None,

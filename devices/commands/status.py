@@ -27,8 +27,10 @@ def command(as_json: bool, data: Path | None) -> None:
 
 
 def _words(value: object) -> str:
-    if value is None or value == ():
+    if value is None or value in ((), {}):
         return "-"
+    if isinstance(value, dict):
+        return ", ".join(f"{count} {kind}" for kind, count in value.items())
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return str(value)

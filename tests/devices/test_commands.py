@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from devices.commands import MODULES, main
+from devices.device import OUTBOX_FILE
+from edge.events import new_event
 from edge.image import decode
+from edge.outbox import Outbox
 from tests.devices.conftest import SKUS, Shelfsight, events_of
 
 
@@ -99,6 +102,14 @@ def test_similar_lists_other_products(shelfsight: Shelfsight, data: Path) -> Non
     assert len(alike) == 2
     assert SKUS[0] not in {product["sku"] for product in alike}
     assert shelfsight("similar", "toaster", "--data", data).exit_code == 1
+
+
+def test_status_tells_what_a_full_outbox_lost(shelfsight: Shelfsight, data: Path) -> None:
+    with Outbox(data / OUTBOX_FILE, capacity=2) as outbox:
+        for _ in range(5):
+            outbox.add(new_event("d-1", "searched", {}))
+    assert json.loads(shelfsight("status", "--json", "--data", data).stdout)["dropped"] == {"searched": 3}
+    assert "3 searched" in shelfsight("status", "--data", data).stdout
 
 
 def test_status_says_what_answers(shelfsight: Shelfsight, data: Path) -> None:
