@@ -26,6 +26,7 @@ from edge.disk import sha256_file, storage_error, sync_folder, write_atomically
 from edge.errors import Incompatible, IndexBroken, ModelBroken, StorageUnusable
 from edge.fields import Fields, canonical_json, parse_json
 from edge.recipe import IndexRecipe
+from edge.scoring import ScoreRule
 from edge.segments import SegmentStack
 
 if TYPE_CHECKING:
@@ -41,15 +42,18 @@ _NEVER_SCANNED = 8_000_000
 _TIMED_QUERIES = 24
 _CACHES = 8 * 1024 * 1024  # bytes that push an index out of a core's own caches, as a network does
 _BLOCK = 4096  # rows dequantized at a time where all are visited, 4 MB at 256 components
+_COMPLETED = 16  # products that get all of their rows looked at, of those that Annoy proposes some rows of
+_BEST_ROW = ScoreRule()
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One product that was found, with the number and the cosine similarity of its most similar row."""
+    """One product that was found: its score, and the number and cosine similarity of its most similar row."""
 
     sku: str
     similarity: float
     row: int
+    score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +95,15 @@ class IndexRecord:
         write_atomically(path, canonical_json({"sha256": self.sha256, "method": self.method, **times}))
 
 
-def prepare_index(stack: SegmentStack, folder: Path, recipe: IndexRecipe) -> IndexRecord:
+def prepare_index(
+    stack: SegmentStack, folder: Path, recipe: IndexRecipe, rule: ScoreRule = _BEST_ROW
+) -> IndexRecord:
     """Build index.ann in `folder`, find out which way of searching is faster here, and write index.json.
 
     Where memory is fast and the catalog small, looking at every row beats Annoy: on a server CPU, between two
     runs of a network, 10,000 x 256 take 0.4 ms by scan and 0.8 ms by Annoy, and they meet near 20,000 rows.
-    Machines differ, so this one is asked. A scan also misses nothing.
+    Machines differ, so this one is asked, with the `rule` that products are scored by. A scan also misses
+    nothing.
 
     Raises:
         NoSpace, StorageUnusable: The folder cannot be written.
@@ -109,12 +116,14 @@ def prepare_index(stack: SegmentStack, folder: Path, recipe: IndexRecipe) -> Ind
     elif components > _NEVER_SCANNED:
         record = IndexRecord(sha256, "annoy")
     else:
-        record = _measure(stack, path, sha256, recipe)
+        record = _measure(stack, path, sha256, recipe, rule)
     record.write(folder / "index.json")
     return record
 
 
-def _measure(stack: SegmentStack, path: Path, sha256: str, recipe: IndexRecipe) -> IndexRecord:
+def _measure(
+    stack: SegmentStack, path: Path, sha256: str, recipe: IndexRecipe, rule: ScoreRule
+) -> IndexRecord:
     """Time both ways in turn on the catalog's own vectors, each time with other data in the caches."""
     ways = {
         method: SearchIndex.open(stack, path, IndexRecord(sha256, method), recipe)
@@ -127,7 +136,7 @@ def _measure(stack: SegmentStack, path: Path, sha256: str, recipe: IndexRecipe) 
         for method, index in ways.items():
             other += 1
             began = time.perf_counter()
-            index.search(query, 5)
+            index.search(query, 5, rule)
             times[method].append(1000 * (time.perf_counter() - began))
     annoy_ms, scan_ms = (round(median(times[method]), 3) for method in ("annoy", "scan"))
     return IndexRecord(sha256, "scan" if scan_ms <= annoy_ms else "annoy", annoy_ms, scan_ms)
@@ -178,11 +187,15 @@ class SearchIndex:
         self._forest = forest
         self._recipe = recipe
         living = np.flatnonzero(stack.alive)
-        scanned = living[living >= stack.base_row_count] if forest is not None else living
-        # Product by product, so that the best of each is found in one pass.
-        places, self._starts = self._grouped(scanned)
-        self._scanned_rows = scanned[places]
+        # Product by product, so that each is scored in one pass.
+        self._living = living[np.argsort(stack.row_product[living], kind="stable")]
+        self._row_counts = np.bincount(stack.row_product[living], minlength=len(stack.skus))
+        self._ends = np.cumsum(self._row_counts)
+        self._scanned_rows = self._living
+        if forest is not None:
+            self._scanned_rows = self._living[self._living >= stack.base_row_count]
         self._scanned = stack.vectors(self._scanned_rows)
+        self._scanned_products, self._starts = self._products_of(self._scanned_rows)
         self.exact = forest is None
 
     @classmethod
@@ -210,11 +223,14 @@ class SearchIndex:
             )
         return cls(stack, forest, recipe)
 
-    def search(self, vector: NDArray[np.float32], count: int) -> list[Hit]:
-        """List the `count` products most similar to `vector`, best first, each by its best living row.
+    def search(
+        self, vector: NDArray[np.float32], count: int, rule: ScoreRule = _BEST_ROW, *, spare: int = 0
+    ) -> list[Hit]:
+        """List the `count` products that score best for `vector`, best first, each with its best living row.
 
-        `vector` is float32 of shape (dimension,), of any length but zero. Equal similarities are ordered by
-        sku. The list is shorter only when fewer products have rows.
+        `vector` is float32 of shape (dimension,), of any length but zero. Without a `rule` a product scores
+        the similarity of its best row. Equal scores are ordered by sku. The list is shorter only when fewer
+        products have rows, and up to `spare` longer where those are known without looking further.
 
         Raises:
             Incompatible: A vector of another dimension.
@@ -223,16 +239,13 @@ class SearchIndex:
         query = self._unit(vector)
         scanned = np.einsum("ij,j->i", self._scanned, query)
         if self._forest is None:
-            return self._best(self._scanned_rows, self._starts, scanned, count)
+            groups = _Groups(self._scanned_rows, scanned, self._scanned_products, self._starts)
+            return self._best(groups, count + spare, rule)
         for wanted in _CANDIDATES:
-            rows = self._candidates(query, wanted)
-            similarities = np.einsum("ij,j->i", self._stack.vectors(rows), query)
-            hits = self._rank(
-                np.concatenate([rows, self._scanned_rows]), np.concatenate([similarities, scanned]), count
-            )
-            if len(hits) == count:
-                return hits
-        return self._search_everything(query, scanned, count)
+            groups = self._proposed(query, scanned, wanted)
+            if len(groups.products) >= count:
+                return self._best(self._completed(groups, query, count + spare, rule), count + spare, rule)
+        return self._best(self._everything(query, scanned), count, rule)
 
     def _unit(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         if vector.shape != (self._stack.dimension,):
@@ -254,54 +267,86 @@ class SearchIndex:
         found.sort()
         return found[self._stack.alive[found]]
 
-    def _search_everything(
-        self, query: NDArray[np.float32], scanned: NDArray[np.float32], count: int
-    ) -> list[Hit]:
+    def _proposed(self, query: NDArray[np.float32], scanned: NDArray[np.float32], wanted: int) -> "_Groups":
+        """Measure the rows that Annoy proposes, beside those that are always looked at."""
+        rows = self._candidates(query, wanted)
+        similarities = np.einsum("ij,j->i", self._stack.vectors(rows), query)
+        return self._grouped(
+            np.concatenate([rows, self._scanned_rows]), np.concatenate([similarities, scanned])
+        )
+
+    def _completed(
+        self, groups: "_Groups", query: NDArray[np.float32], count: int, rule: ScoreRule
+    ) -> "_Groups":
+        """Look at every row of the most promising products, where more than a product's best row counts.
+
+        Annoy proposes the nearest rows, so what it left out of a product adds little; but a rule that takes
+        the mean would hold it against products of many rows.
+        """
+        if rule.temperature <= 0:
+            return groups
+        scores = rule.scores(groups.similarities, groups.starts, self._row_counts[groups.products])
+        most = max(count, _COMPLETED)
+        if most < len(scores):
+            chosen = np.sort(groups.products[np.argpartition(scores, -most)[-most:]])
+        else:
+            chosen = groups.products
+        rows = np.concatenate([self._rows_of(number) for number in chosen.tolist()])
+        similarities = np.einsum("ij,j->i", self._stack.vectors(rows), query)
+        return _Groups(rows, similarities, *self._products_of(rows))
+
+    def _everything(self, query: NDArray[np.float32], scanned: NDArray[np.float32]) -> "_Groups":
         """Look at every living row: only where hundreds of candidates were fewer products than wanted."""
         living = np.flatnonzero(self._stack.alive[: self._stack.base_row_count])
         blocks = [np.einsum("ij,j->i", vectors, query) for _, vectors in _base_blocks(self._stack, living)]
-        return self._rank(
-            np.concatenate([living, self._scanned_rows]), np.concatenate([*blocks, scanned]), count
-        )
+        return self._grouped(np.concatenate([living, self._scanned_rows]), np.concatenate([*blocks, scanned]))
 
-    def _rank(self, rows: NDArray[np.intp], similarities: NDArray[np.float32], count: int) -> list[Hit]:
-        """Name the best `count` products among living rows in any order."""
-        places, starts = self._grouped(rows)
-        return self._best(rows[places], starts, similarities[places], count)
-
-    def _best(
-        self,
-        rows: NDArray[np.intp],
-        starts: NDArray[np.intp],
-        similarities: NDArray[np.float32],
-        count: int,
-    ) -> list[Hit]:
-        """Name the best `count` products, best first, among rows that are grouped by product.
-
-        `starts` says where each product's rows begin; products ascend, and so do the rows of one.
-        """
-        if len(starts) == 0:
+    def _best(self, groups: "_Groups", count: int, rule: ScoreRule) -> list[Hit]:
+        """Name the best `count` products, best first."""
+        if len(groups.starts) == 0:
             return []
-        best = np.maximum.reduceat(similarities, starts)
+        scores = rule.scores(groups.similarities, groups.starts, self._row_counts[groups.products])
         # Sorting thousands to name five would take longer than looking at them.
-        least = np.partition(best, -count)[-count] if count < len(best) else best.min()
-        some = np.flatnonzero(best >= least)
-        named = some[np.argsort(-best[some], kind="stable")][:count]  # equal ones stay in the order of skus
-        ends = np.append(starts[1:], len(rows))
+        least = np.partition(scores, -count)[-count] if count < len(scores) else scores.min()
+        some = np.flatnonzero(scores >= least)
+        named = some[np.argsort(-scores[some], kind="stable")][:count]  # equal ones stay in the order of skus
+        ends = np.append(groups.starts[1:], len(groups.rows))
         hits = []
         for number in named.tolist():
-            own = slice(starts[number], ends[number])
-            row = int(rows[own][similarities[own].argmax()])
-            sku = self._stack.skus[self._stack.row_product[row]]
-            hits.append(Hit(sku, float(best[number]), row))
+            start, end = groups.starts[number], ends[number]
+            best = start + int(groups.similarities[start:end].argmax())
+            sku = self._stack.skus[groups.products[number]]
+            similarity = float(groups.similarities[best])
+            hits.append(Hit(sku, similarity, int(groups.rows[best]), float(scores[number])))
         return hits
 
-    def _grouped(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Say in which order living rows come product by product, and where each product then begins."""
+    def _grouped(self, rows: NDArray[np.intp], similarities: NDArray[np.float32]) -> "_Groups":
+        """Bring living rows in any order, no row twice, into groups by product."""
+        places = np.argsort(self._stack.row_product[rows], kind="stable")
+        return _Groups(rows[places], similarities[places], *self._products_of(rows[places]))
+
+    def _products_of(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+        """Name the products of rows that are grouped by product, and where the rows of each begin."""
         products = self._stack.row_product[rows]
-        places = np.argsort(products, kind="stable")
-        ordered = products[places]
-        return places, np.flatnonzero(np.diff(ordered, prepend=-1))
+        starts = np.flatnonzero(np.diff(products, prepend=-1))
+        return products[starts], starts
+
+    def _rows_of(self, product: int) -> NDArray[np.intp]:
+        """List a product's living rows, ascending."""
+        return self._living[self._ends[product] - self._row_counts[product] : self._ends[product]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """Living rows and their similarities, (n,), those of each product together; products and rows ascend.
+
+    `products` and `starts`, (products,), say whose they are and where those of each begin.
+    """
+
+    rows: NDArray[np.intp]
+    similarities: NDArray[np.float32]
+    products: NDArray[np.int32]
+    starts: NDArray[np.intp]
 
 
 def _base_blocks(

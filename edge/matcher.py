@@ -36,11 +36,15 @@ GOLDEN_TOLERANCE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A product that it may be: cosine similarity -1..1 of its best reference photo, and confidence 0..1."""
+    """A product that it may be: cosine similarity -1..1 of its best reference photo, and confidence 0..1.
+
+    `score` is what candidates are ordered by: what all its reference photos say together (`edge.scoring`).
+    """
 
     product: Product
     similarity: float
     confidence: float
+    score: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ class Answer:
     Attributes:
         verdict: `match` (the first candidate is it), `unsure` (one of the candidates, or none) or `unknown`
             (not in the catalog).
-        candidates: The most similar products, best first.
+        candidates: The products that score best, best first.
         release: Version of the release that answered.
         reason: Why this verdict: `clear`, `close_runner_up`, `below_confidence`, `low_similarity`,
             `empty_catalog`, or what is wrong with the picture (`too_dark`, `too_bright`, `nothing_in_view`).
@@ -170,13 +174,13 @@ class Matcher:
         embedding = self.embedder.embed(fitted)
         embedded = perf_counter()
         # A runner-up is needed to judge the best one, even if only one is asked for.
-        hits = self.index.search(embedding.vector, max(top, 2))
-        searched = perf_counter()
         decision = self.variant.decision
-        confidences = decision.confidences([hit.similarity for hit in hits])
+        hits = self.index.search(embedding.vector, max(top, 2), decision.score)
+        searched = perf_counter()
+        confidences = decision.confidences([hit.score for hit in hits])
         verdict, reason = _judge(decision, hits, confidences, fitted)
         candidates = tuple(
-            Candidate(self.stack.products[hit.sku], hit.similarity, confidence)
+            Candidate(self.stack.products[hit.sku], hit.similarity, confidence, hit.score)
             for hit, confidence in zip(hits[: max(top, 1)], confidences, strict=False)
         )
         timings = Timings(
@@ -209,7 +213,8 @@ def prepare_release_folder(folder: Path) -> None:
             f"the segments of release {release.version} merge to {merged}, not to the signed "
             f"{release.merged_sha256}: publish it again"
         )
-    prepare_index(stack, folder, release.recipe)
+    rule = release.variants[0].decision.score  # one is measured for all: they differ little
+    prepare_index(stack, folder, release.recipe, rule)
 
 
 def check_golden(matcher: Matcher, folder: Path) -> None:
@@ -251,7 +256,7 @@ def _judge(
     problem = quality_problem(fitted)
     if problem is not None:
         return "unsure", problem
-    best = hits[0].similarity
+    best = hits[0].score
     verdict = decision.verdict(best, confidences[0])
     if verdict == "match":
         return verdict, "clear"

@@ -4,66 +4,35 @@ The thresholds belong to a variant and not to the model: an int8 file measures s
 from the float network that it was made from. Nothing here loads a network.
 """
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edge.decision import Decision, WrongRate, decision_record, read_decision
 from edge.disk import write_atomically
 from edge.errors import BadModel, ShelfsightError
 from edge.fields import Fields, canonical_json, parse_json
 
-MODEL_FORMAT = 1
-"""The newest `format` of model.json that this Shelfsight reads, and the one it writes."""
+__all__ = [
+    "MODEL_FORMAT",
+    "Decision",
+    "Model",
+    "Variant",
+    "WrongRate",
+    "choose_variant",
+    "decision_format",
+    "open_model",
+    "read_variant",
+    "variant_record",
+    "write_model",
+]
+
+MODEL_FORMAT = 2
+"""The newest `format` of model.json that this Shelfsight reads."""
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SPACE = re.compile(r"[0-9a-f]{16}")
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Say what similarities mean: which answer is sure enough to be one, as calibrated for one model file.
-
-    The confidence of a candidate is the logistic function of `bias`, of its similarity times
-    `similarity_weight`, and of its margin times `margin_weight`; the margin is how much more similar it is
-    than the best other candidate. `unknown_similarity` is the cosine under which a product counts as not in
-    the catalog, `match_confidence` (0..1) what the best candidate needs to be a match. `extra` holds unknown
-    fields.
-    """
-
-    match_confidence: float
-    unknown_similarity: float
-    bias: float
-    similarity_weight: float
-    margin_weight: float
-    extra: Mapping[str, object] = field(default_factory=dict)
-
-    def confidences(self, similarities: Sequence[float]) -> tuple[float, ...]:
-        """Turn the similarities of candidates, best first, into their confidences, 0..1.
-
-        A lone candidate has no runner-up: what is just not similar enough to be known takes its place.
-        """
-        if not similarities:
-            return ()
-        runner_up = similarities[1] if len(similarities) > 1 else self.unknown_similarity
-        return tuple(
-            self._confidence(similarity, runner_up if place == 0 else similarities[0])
-            for place, similarity in enumerate(similarities)
-        )
-
-    def verdict(self, similarity: float, confidence: float) -> str:
-        """Judge the best candidate: `unknown` if too little similar, `match` if confident, else `unsure`."""
-        if similarity < self.unknown_similarity:
-            return "unknown"
-        return "match" if confidence >= self.match_confidence else "unsure"
-
-    def _confidence(self, similarity: float, best_other: float) -> float:
-        score = (
-            self.bias + self.similarity_weight * similarity + self.margin_weight * (similarity - best_other)
-        )
-        # tanh does not overflow, as exp does at scores that a hand-written model.json may give
-        return 0.5 + 0.5 * math.tanh(score / 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +115,11 @@ def open_model(folder: Path) -> Model:
         folder=folder,
         extra=reader.rest(),
     )
+    if found < decision_format(model.variants):
+        raise BadModel(
+            f"{path} has format {found}, and its decision is one of format "
+            f"{decision_format(model.variants)}: write {decision_format(model.variants)}"
+        )
     _check_files(model)
     return model
 
@@ -160,7 +134,7 @@ def write_model(model: Model, folder: Path) -> None:
     """
     record: dict[str, object] = {
         **model.extra,
-        "format": MODEL_FORMAT,
+        "format": decision_format(model.variants),
         "name": model.name,
         "space": model.space,
         "dimension": model.dimension,
@@ -173,6 +147,14 @@ def write_model(model: Model, folder: Path) -> None:
     except (TypeError, ValueError) as error:
         raise BadModel(f"model {model.name} cannot be written as JSON: {error}") from error
     write_atomically(folder / "model.json", data + b"\n")
+
+
+def decision_format(variants: Sequence[Variant]) -> int:
+    """Return the lowest `format` of a model or release whose readers judge these variants' answers right.
+
+    A reader of format 1 would take the best reference photo's similarity for the score.
+    """
+    return 1 if all(variant.decision.is_plain for variant in variants) else 2
 
 
 def choose_variant(
@@ -210,25 +192,8 @@ def read_variant(reader: Fields) -> Variant:
     )
 
 
-def read_decision(reader: Fields) -> Decision:
-    """Take the fields of one decision.
-
-    Raises:
-        ShelfsightError: of the kind that `reader` refuses with: a field missing or impossible.
-    """
-    return Decision(
-        match_confidence=reader.number("match_confidence", least=0.0, most=1.0),
-        unknown_similarity=reader.number("unknown_similarity", least=-1.0, most=1.0),
-        bias=reader.number("bias"),
-        similarity_weight=reader.number("similarity_weight"),
-        margin_weight=reader.number("margin_weight"),
-        extra=reader.rest(),
-    )
-
-
 def variant_record(variant: Variant) -> dict[str, object]:
     """Return the variant as the JSON object that `read_variant` reads."""
-    decision = variant.decision
     return {
         **variant.extra,
         "name": variant.name,
@@ -237,14 +202,7 @@ def variant_record(variant: Variant) -> dict[str, object]:
         "size": variant.size,
         "target": variant.target,
         "precision": variant.precision,
-        "decision": {
-            **decision.extra,
-            "match_confidence": decision.match_confidence,
-            "unknown_similarity": decision.unknown_similarity,
-            "bias": decision.bias,
-            "similarity_weight": decision.similarity_weight,
-            "margin_weight": decision.margin_weight,
-        },
+        "decision": decision_record(variant.decision),
     }
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from edge.errors import BadManifest, FormatTooNew, Incompatible, Rollback, TrialFailed
 from edge.fields import Fields, canonical_json, parse_json
-from edge.model import Variant, read_variant, variant_record
+from edge.model import Variant, decision_format, read_variant, variant_record
 from edge.recipe import IndexRecipe
 
-RELEASE_FORMAT = 1
-"""The newest `format` of release.json that this Shelfsight reads, and the one it writes."""
+RELEASE_FORMAT = 2
+"""The newest `format` of release.json that this Shelfsight reads."""
 
 ROLES = ("model", "segment", "golden")
 VERDICTS = ("match", "unsure", "unknown")
@@ -89,7 +89,7 @@ class Release:
             BadManifest: It is not JSON, or a field is missing, of the wrong kind, or impossible.
         """
         reader = Fields("release.json", parse_json(data, "release.json", BadManifest), BadManifest)
-        _check_format(reader)
+        written = _check_format(reader)
         release = cls(
             version=reader.integer("version", least=1),
             created=reader.timestamp("created"),
@@ -108,6 +108,11 @@ class Release:
             rollback_floor=reader.integer("rollback_floor"),
             extra=reader.rest(),
         )
+        if written < decision_format(release.variants):
+            raise BadManifest(
+                f"release {release.version} has format {written}, and its decision is one of format "
+                f"{decision_format(release.variants)}; publish it again."
+            )
         _check_whole(release)
         return release
 
@@ -119,7 +124,7 @@ class Release:
         """
         record: dict[str, object] = {
             **self.extra,
-            "format": RELEASE_FORMAT,
+            "format": decision_format(self.variants),
             "version": self.version,
             "created": self.created,
             "space": self.space,
@@ -209,13 +214,14 @@ def check_version(version: int, *, current: int | None, floor: int, set_aside: f
 # Reading ----------------------------------------------------------------------------------------------------
 
 
-def _check_format(reader: Fields) -> None:
+def _check_format(reader: Fields) -> int:
     found = reader.integer("format", least=1)
     if found > RELEASE_FORMAT:
         raise FormatTooNew(
             f"release.json has format {found}, and this Shelfsight reads formats up to {RELEASE_FORMAT}; "
             "update Shelfsight on this device."
         )
+    return found
 
 
 def _read_recipe(reader: Fields) -> IndexRecipe:

@@ -17,6 +17,7 @@ from edge.errors import Incompatible, IndexBroken, ModelBroken, StorageUnusable
 from edge.index import Hit, IndexRecord, SearchIndex, build_annoy, prepare_index
 from edge.products import Product
 from edge.recipe import IndexRecipe
+from edge.scoring import ScoreRule
 from edge.segments import Content, SegmentStack, encode_base, encode_delta, quantize_rows
 
 SCALE = 1 / 127
@@ -127,6 +128,42 @@ def test_annoy_and_scan_find_what_looking_at_everything_finds(tmp_path: Path, me
             assert stack.skus[stack.row_product[hit.row]] == hit.sku
             row = stack.vectors(np.array([hit.row]))[0]
             assert hit.similarity == pytest.approx(float(row @ query), abs=1e-5)
+
+
+@pytest.mark.parametrize("rule", [ScoreRule(), ScoreRule(0.03, 0.0), ScoreRule(0.1, 1.0)])
+@pytest.mark.parametrize("method", ["scan", "annoy"])
+def test_products_are_ordered_by_the_score_of_all_their_rows(
+    tmp_path: Path, method: str, rule: ScoreRule
+) -> None:
+    # Products of 1 to 24 photos, some of them in a delta.
+    photos, centers = clustered(60, 24, 32, noise=0.6)
+    old = {f"p{i}": photo[: 1 + i % 12] for i, photo in enumerate(photos)}
+    new = {**old, **{f"p{i}": photos[i] for i in range(0, 60, 7)}}
+    stack = stack_of(tmp_path, content_of(old, 32), content_of(new, 32))
+    index = opened(tmp_path, stack, IndexRecipe(trees=40, search_k=4000), method=method)
+    for query in unit(centers + photos[::-1, 0]):
+        expected = {}
+        for number, sku in enumerate(stack.skus):
+            similarities = stack.vectors(np.flatnonzero(stack.row_product == number)) @ query
+            count = np.array([len(similarities)])
+            expected[sku] = float(rule.scores(similarities, np.zeros(1, np.intp), count)[0])
+        hits = index.search(query, 4, rule)
+        assert skus_of(hits) == sorted(expected, key=lambda sku: -expected[sku])[:4]
+        for hit in hits:
+            assert hit.score == pytest.approx(expected[hit.sku], abs=1e-5)
+            own = stack.vectors(stack.rows_of(hit.sku)) @ query
+            assert hit.similarity == pytest.approx(float(own.max()), abs=1e-5)
+            assert hit.row == stack.rows_of(hit.sku)[own.argmax()]
+
+
+def test_spare_products_come_along_only_where_they_cost_nothing(tmp_path: Path) -> None:
+    photos, _ = clustered(3, 2000, 16, noise=0.1)
+    stack = stack_of(tmp_path, content_of({f"p{i}": photo for i, photo in enumerate(photos)}, 16))
+    rule = ScoreRule(0.05, 1.0)
+    assert len(opened(tmp_path, stack, method="scan").search(photos[1][0], 1, rule, spare=5)) == 3
+    proposed = opened(tmp_path, stack, method="annoy").search(photos[1][0], 1, rule, spare=5)
+    assert skus_of(proposed)[0] == "p1"
+    assert len(proposed) < 3
 
 
 @pytest.mark.parametrize("method", ["scan", "annoy"])

@@ -9,12 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.decision import decision_record
 from edge.errors import BadModel, Incompatible, StorageUnusable
-from edge.model import Decision, Model, Variant, choose_variant, open_model, write_model
+from edge.model import Decision, Model, Variant, WrongRate, choose_variant, open_model, write_model
+from edge.scoring import ScoreRule
 
 DECISION = Decision(
     match_confidence=0.7, unknown_similarity=0.4, bias=-8.0, similarity_weight=10.0, margin_weight=20.0
 )
+RECORD = decision_record(DECISION)
 
 
 @pytest.fixture
@@ -46,6 +49,18 @@ def test_a_model_folder_reads_back_as_it_was_written_unknown_fields_too(folder: 
     assert open_model(folder) == model
 
 
+def test_a_decision_of_the_second_format_reads_back_and_one_of_the_first_keeps_its_format(
+    folder: Path,
+) -> None:
+    model = open_model(folder)
+    assert json.loads((folder / "model.json").read_bytes())["format"] == 1
+    decision = replace(DECISION, score=ScoreRule(0.05, 0.5), wrong_rates=(WrongRate(0.005, 0.93),))
+    scored = replace(model, variants=tuple(replace(variant, decision=decision) for variant in model.variants))
+    write_model(scored, folder)
+    assert json.loads((folder / "model.json").read_bytes())["format"] == 2
+    assert open_model(folder) == scored
+
+
 def test_the_variant_without_a_name_is_the_first_for_the_cpu(folder: Path) -> None:
     model = open_model(folder)
     assert model.variant().name == "int8"
@@ -60,7 +75,7 @@ def test_the_variant_without_a_name_is_the_first_for_the_cpu(folder: Path) -> No
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"format": 2}, "format 2"),
+        ({"format": 3}, "format 3"),
         ({"format": ...}, "format"),
         ({"space": "short"}, "space"),
         ({"dimension": 0}, "dimension"),
@@ -86,6 +101,13 @@ def test_an_impossible_field_is_named(folder: Path, fields: dict[str, Any], sent
         ({"precision": 8}, "precision"),
         ({"sha256": "abc"}, "sha256"),
         ({"decision": {"bias": 1}}, "match_confidence"),
+        ({"decision": {**RECORD, "score": {"temperature": 0.0, "count_weight": 1.0}}}, "temperature"),
+        ({"decision": {**RECORD, "score": {"temperature": 0.1, "count_weight": 1.1}}}, "count_weight"),
+        ({"decision": {**RECORD, "score": {"temperature": 0.1, "count_weight": 1.0}}}, "format 1.*format 2"),
+        ({"decision": {**RECORD, "unknown_similarity": 1.1}}, "unknown_similarity"),
+        ({"decision": {**RECORD, "wrong_rates": []}}, "left out"),
+        ({"decision": {**RECORD, "wrong_rates": [{"rate": 1.5, "match_confidence": 0.5}]}}, "rate"),
+        ({"decision": {**RECORD, "wrong_rates": [{"rate": 0.1, "match_confidence": 0.5}] * 2}}, "ascending"),
         ({"name": "float32"}, "twice"),
     ],
 )

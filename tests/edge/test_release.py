@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import BadManifest, FormatTooNew, Incompatible, Rollback, ShelfsightError, TrialFailed
-from edge.model import Decision, Variant
+from edge.model import Decision, Variant, WrongRate
 from edge.recipe import IndexRecipe
 from edge.release import RELEASE_FORMAT, VERDICTS, FileEntry, Golden, Release, check_offer
+from edge.scoring import ScoreRule
 
 
 def sha(number: int) -> str:
@@ -60,7 +61,13 @@ EXTRAS = st.dictionaries(
     ),
     max_size=3,
 )
-DECISIONS = st.builds(Decision, st.floats(0, 1), st.floats(-1, 1), FINITE, FINITE, FINITE, EXTRAS)
+RULES = st.just(ScoreRule()) | st.builds(ScoreRule, st.floats(0.01, 1), st.floats(0, 1))
+RATES = st.lists(st.floats(0, 1), max_size=3, unique=True).map(
+    lambda rates: tuple(WrongRate(rate, 1 - rate) for rate in sorted(rates))
+)
+DECISIONS = st.builds(
+    Decision, st.floats(0, 1), st.floats(-1, 1), FINITE, FINITE, FINITE, RULES, RATES, EXTRAS
+)
 
 
 @st.composite
@@ -144,7 +151,8 @@ def test_no_spoiled_field_crashes_the_reader(data: st.DataObject) -> None:
         release = Release.from_bytes(json.dumps(record).encode())
     except (BadManifest, FormatTooNew):
         return
-    assert json.loads(release.to_bytes()) == record
+    # The format alone is told anew: the lowest that says what it says.
+    assert {**json.loads(release.to_bytes()), "format": record["format"]} == record
 
 
 def test_the_bytes_are_canonical() -> None:
@@ -165,6 +173,26 @@ def test_a_newer_format_is_refused_by_name_whatever_else_it_says() -> None:
         Release.from_bytes(json.dumps({"format": RELEASE_FORMAT + 1, "everything": "else"}).encode())
     for words in (f"format {RELEASE_FORMAT + 1}", f"up to {RELEASE_FORMAT}", "update Shelfsight"):
         assert words in str(caught.value)
+
+
+def scored(rule: ScoreRule) -> Release:
+    variants = tuple(
+        replace(each, decision=replace(DECISION, score=rule, wrong_rates=(WrongRate(0.005, 0.97),)))
+        for each in RELEASE.variants
+    )
+    return replace(RELEASE, variants=variants)
+
+
+def test_only_a_release_that_an_older_device_would_answer_otherwise_has_the_newer_format() -> None:
+    assert json.loads(RELEASE.to_bytes())["format"] == 1
+    assert json.loads(scored(ScoreRule()).to_bytes())["format"] == 1  # rates are passed over, not misread
+    assert json.loads(scored(ScoreRule(0.05, 1.0)).to_bytes())["format"] == 2
+
+
+def test_a_score_under_a_format_that_has_none_is_refused() -> None:
+    record = {**json.loads(scored(ScoreRule(0.05, 1.0)).to_bytes()), "format": 1}
+    with pytest.raises(BadManifest, match="has format 1, and its decision is one of format 2"):
+        Release.from_bytes(json.dumps(record).encode())
 
 
 def spoil(path: str, value: object) -> Callable[[dict[str, Any]], None]:
