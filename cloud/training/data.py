@@ -41,6 +41,11 @@ class Examples:
         number = {sku: index for index, sku in enumerate(self.skus)}
         return np.array([number[photo.sku] for photo in photos], np.int32)
 
+    def categories(self) -> tuple[str, ...]:
+        """Return the category of each of `skus`."""
+        of = {photo.sku: photo.category for photo in self.fit}
+        return tuple(of[sku] for sku in self.skus)
+
     def digest(self) -> str:
         """Name the photos and their labels, 16 hex digits."""
         named = [(photo.path.name, photo.sku) for photo in (*self.fit, *self.validation)]
@@ -51,11 +56,19 @@ def choose_examples(photos: Sequence[LabeledPhoto], recipe: Recipe) -> Examples:
     """Divide the catalog's photos into those to fit and those to validate; `test` photos fall out.
 
     A catalog without validation photos lends one in five of its photos, of products with at least three,
-    chosen by their names, so that the same photo always falls on the same side.
+    chosen by their names, so that the same photo always falls on the same side. Of products that the recipe
+    leaves out there is nothing on either side.
 
     Raises:
-        BadSetting: fewer than two products have photos to fit.
+        BadSetting: fewer than two products have photos to fit, or a product to leave out is not there.
     """
+    missing = sorted(set(recipe.leave_out) - {photo.sku for photo in photos})
+    if missing:
+        raise BadSetting(
+            f"leave_out names {missing[0]!r}, of which the catalog has no photo: correct it or take it out"
+        )
+    left_out = frozenset(recipe.leave_out)
+    photos = [photo for photo in photos if photo.sku not in left_out]
     fit_photos = [p for p in photos if p.split in recipe.fit_splits and p.kind in recipe.fit_kinds]
     validation = [p for p in photos if p.split == "validation"]
     if not validation:

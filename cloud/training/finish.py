@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.calibration import Calibration, LabeledVectors, calibrate
+from cloud.training.averaging import interpolate
 from cloud.training.card import write_card
 from cloud.training.data import Examples, LabeledPhoto, Progress, load_pictures
 from cloud.training.loop import Trained
 from cloud.training.neighbors import top1
-from cloud.training.network import interpolate, save_network
+from cloud.training.network import save_network
 from cloud.training.recipe import Recipe
 from cloud.training.run import RunFolder
 from converter.network_file import NetworkNote, read_note
@@ -102,8 +103,8 @@ def finish(
         StorageUnusable, NoSpace: the folder cannot be written.
     """
     network = trained.network
-    mixed = interpolate(trained.begun, network.classifier.get_weights(), recipe.kept)
-    network.classifier.set_weights(mixed)
+    mixed = interpolate(trained.begun, network.embedder.get_weights(), recipe.kept)
+    network.embedder.set_weights(mixed)
     save_network(network, recipe, run.folder)
     note = read_note(run.folder / "network.keras")
     photos = _load(examples, packshots, recipe, run, progress)

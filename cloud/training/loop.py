@@ -1,233 +1,268 @@
 """Trains a network on examples, epoch by epoch, so that a killed run goes on as if it had not been."""
 
-import platform
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
-from cloud.training.augment import random_views
+from cloud.training.averaging import assign_values, read_values, with_averages
+from cloud.training.batches import BatchMaker, FittedPhotos, Prefetched
 from cloud.training.curves import draw_curves
-from cloud.training.data import Examples, LabeledPhoto, Progress, load_pictures
-from cloud.training.neighbors import embed, top1
-from cloud.training.network import Network, begin_head, build_network
+from cloud.training.data import Examples, Progress, load_pictures
+from cloud.training.distillation import Lessons, Memory, directions_of, load_teacher
+from cloud.training.neighbors import embed
+from cloud.training.network import Network, begin_head, build_network, pooled
+from cloud.training.objective import Objective, Products, category_numbers, compile_objective
 from cloud.training.recipe import Recipe
-from cloud.training.run import Checkpoint, RunFolder
+from cloud.training.run import Beginning, Checkpoint, RunFolder, Weights
 from cloud.training.runtime import Machine
+from cloud.training.validation import Validation
 from edge.errors import BadSetting
 
-Pictures = NDArray[np.uint8]
-# So many references a product are enough to see, after each epoch, how well neighbors are found.
-_REFERENCES_PER_PRODUCT = 12
+# Told of an epoch's number, from 1, and of its validation_top1 (nan without one): whether to go on.
+OnEpoch = Callable[[int, float], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A trained network in float32 with the weights it began with, and the metrics of its epochs."""
+    """A trained network in float32, the weights that it began with, and the metrics of its epochs."""
 
     network: Network
-    begun: list[NDArray[Any]]
+    begun: Weights
     metrics: list[dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """What stays the same through all epochs of a training."""
+
+    examples: Examples
+    recipe: Recipe
+    run: RunFolder
+    machine: Machine
+    progress: Progress
+    begun: Beginning
+    photos: FittedPhotos
+
+    @property
+    def products(self) -> Products:
+        return Products(self.begun.means, category_numbers(self.examples.categories()))
+
+    def batches(self, size: int, channels: int) -> BatchMaker:
+        return BatchMaker(self.photos, self.recipe, size, channels, self.machine.replicas)
+
+
 def train_network(
-    examples: Examples, recipe: Recipe, run: RunFolder, machine: Machine, progress: Progress
+    examples: Examples,
+    recipe: Recipe,
+    run: RunFolder,
+    machine: Machine,
+    progress: Progress,
+    *,
+    on_epoch: OnEpoch | None = None,
 ) -> Trained:
     """Train, or go on with, the run in that folder until its last epoch.
 
+    Args:
+        examples: the photos to fit and to validate.
+        recipe: how.
+        run: where; what it has already is not done again.
+        machine: what on.
+        progress: told of each step.
+        on_epoch: told of each epoch that is done here, once it is kept; False ends the training there.
+
     Raises:
-        BadSetting: the run was begun with another recipe or catalog, the weights cannot be had, or the
-            loss is not a number.
+        BadSetting: the run was begun with another recipe or catalog, the weights or a teacher cannot be had,
+            or the loss is not a number.
         SkipPhoto: a photo of the catalog that cannot be decoded.
         StorageUnusable, NoSpace: the folder cannot be written, or a file in it is damaged.
     """
     run.begin(recipe, _config(examples, machine))
-    labels = examples.labels(examples.fit)
-    begun = run.begun()
-    before = keras.config.dtype_policy()
-    try:
-        keras.config.set_dtype_policy(machine.policy)
-        with machine.scope():
-            network = build_network(recipe, len(examples.skus), "none" if begun else None)
-            if begun is None:
-                whole = load_pictures(examples.fit, recipe.input_size, run.pictures, progress)
-                begin_head(network, _features(network, whole, progress), labels)
-                begun = network.classifier.get_weights()
-                run.save_begun(begun)
-            network.classifier.set_weights(begun)
-            metrics = _epochs(network, examples, recipe, run, progress)
-    finally:
-        keras.config.set_dtype_policy(before)
-    finished = build_network(recipe, len(examples.skus), "none")
-    finished.classifier.set_weights(network.classifier.get_weights())
-    return Trained(finished, begun, metrics)
-
-
-def pooled(network: Network) -> Any:
-    """Return a model of the backbone's features, averaged over space: (n, C)."""
-    features = keras.layers.GlobalAveragePooling2D(dtype="float32")(network.backbone.output)
-    return keras.Model(network.backbone.input, features)
-
-
-def embedding_of(network: Network) -> Any:
-    """Return a model of the embedding alone: (n, D)."""
-    return keras.Model(network.embedder.input, network.embedder.get_layer("embedding").output)
-
-
-def _epochs(
-    network: Network, examples: Examples, recipe: Recipe, run: RunFolder, progress: Progress
-) -> list[dict[str, Any]]:
-    """Compile, load the checkpoint if there is one, and run the epochs that are left."""
-    labels = examples.labels(examples.fit)
-    batch = min(recipe.batch, len(labels))
-    steps = len(labels) // batch
-    _compile(network.classifier, recipe, steps)
-    done = _restore(network.classifier, run)
-    metrics = run.metrics(done)
-    if done == recipe.epochs:
-        return metrics
-    pictures = load_pictures(examples.fit, recipe.picture_size, run.pictures, progress)
-    validate = _Validation(network, examples, recipe, run, progress)
-    for epoch in range(done, recipe.epochs):
-        began = time.monotonic()
-        batches = _batches(pictures, labels, len(examples.skus), recipe, epoch)
-        teller = _Teller(progress, f"epoch {epoch + 1} of {recipe.epochs}", steps)
-        history = network.classifier.fit(
-            batches, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=[teller], shuffle=False
-        ).history
-        loss = float(history["loss"][0])
-        if not np.isfinite(loss):
-            raise BadSetting(f"the loss is {loss} in epoch {epoch + 1}: choose a smaller learning_rate")
-        line = {
-            "epoch": epoch + 1,
-            "loss": round(loss, 5),
-            "accuracy": round(float(history["accuracy"][0]), 5),
-            "validation_top1": validate(),
-            "seconds": round(time.monotonic() - began, 2),
-        }
-        metrics.append(line)
-        _keep(network.classifier, metrics, run)
-    return metrics
-
-
-def _restore(classifier: Any, run: RunFolder) -> int:
-    """Load the checkpoint, if there is one; return how many epochs are done."""
+    begun = run.begun() or _begin(examples, recipe, run, progress)
     checkpoint = run.checkpoint()
-    if checkpoint is None:
-        return 0
-    classifier.set_weights(checkpoint.network)
-    for variable, value in zip(classifier.optimizer.variables, checkpoint.optimizer, strict=True):
-        variable.assign(value)
-    return checkpoint.epoch
+    if checkpoint is None or checkpoint.epoch < recipe.epochs:
+        photos = _fitted(examples, recipe, run, progress)
+        course = _Course(examples, recipe, run, machine, progress, begun, photos)
+        checkpoint = _epochs(course, checkpoint, on_epoch or (lambda *_: True))
+    network = build_network(recipe, weights="none")
+    network.embedder.set_weights(checkpoint.network)
+    return Trained(network, begun.network, run.metrics(checkpoint.epoch))
 
 
-def _keep(classifier: Any, metrics: list[dict[str, Any]], run: RunFolder) -> None:
-    """Write metrics and curves, then the checkpoint, which alone makes the epoch count."""
-    run.save_metrics(metrics)
-    draw_curves(metrics, run.folder / "curves.png")
-    optimizer = [variable.numpy() for variable in classifier.optimizer.variables]
-    run.save_checkpoint(Checkpoint(metrics[-1]["epoch"], classifier.get_weights(), optimizer))
-
-
-def _compile(classifier: Any, recipe: Recipe, steps: int) -> None:
-    warmup = min(round(recipe.warmup_epochs * steps), recipe.epochs * steps - 1)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        recipe.learning_rate / 100 if warmup else recipe.learning_rate,
-        decay_steps=recipe.epochs * steps - warmup,
-        warmup_target=recipe.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
-    classifier.compile(
-        optimizer=keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay),
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
-        metrics=["accuracy"],
-        jit_compile=False,  # on a CPU, XLA's convolutions are 16 times slower than oneDNN's
-    )
-    classifier.optimizer.build(classifier.trainable_variables)
-
-
-def _batches(pictures: Pictures, labels: NDArray[np.int32], products: int, recipe: Recipe, epoch: int) -> Any:
-    """Make the batches of one epoch; order and views follow from (seed, epoch) alone."""
-    count = len(labels)
-    batch = min(recipe.batch, count)
-    steps = count // batch
-    order = np.random.default_rng((recipe.seed, epoch)).permutation(count)
-
-    def raw() -> Iterator[tuple[Pictures, NDArray[np.int32], NDArray[np.int32]]]:
-        for step in range(steps):
-            chosen = order[step * batch : (step + 1) * batch]
-            yield pictures[chosen], labels[chosen], np.array([recipe.seed, epoch * steps + step], np.int32)
-
-    def prepare(raw_pictures: Any, raw_labels: Any, seed: Any) -> tuple[Any, Any]:
-        return random_views(raw_pictures, seed, recipe), tf.one_hot(raw_labels, products)
-
-    side = recipe.picture_size
-    signature = (
-        tf.TensorSpec((batch, side, side, 3), tf.uint8),
-        tf.TensorSpec((batch,), tf.int32),
-        tf.TensorSpec((2,), tf.int32),
-    )
-    dataset = tf.data.Dataset.from_generator(raw, output_signature=signature)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
-    return dataset.map(prepare, num_parallel_calls=2).prefetch(2)
-
-
-class _Validation:
-    """Finds the validation photos' nearest neighbors among some of the fitted photos."""
-
-    def __init__(
-        self, network: Network, examples: Examples, recipe: Recipe, run: RunFolder, progress: Progress
-    ) -> None:
-        references = _some_of_each(examples.fit)
-        photos = (*references, *examples.validation)
-        self._labels = examples.labels(photos)
-        self._count = len(references)
-        self._model = embedding_of(network)
-        self._pictures = (
-            load_pictures(photos, recipe.input_size, run.pictures, progress) if examples.validation else None
-        )
-
-    def __call__(self) -> float | None:
-        """Return the share found right, or None without validation photos."""
-        if self._pictures is None:
-            return None
-        vectors = embed(self._model, self._pictures)
-        references, queries = slice(None, self._count), slice(self._count, None)
-        share = top1(vectors[queries], self._labels[queries], vectors[references], self._labels[references])
-        return round(share, 5)
-
-
-class _Teller(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-    """Tells the caller's progress bar of each step."""
-
-    def __init__(self, progress: Progress, what: str, steps: int) -> None:
-        super().__init__()
-        self._progress, self._what, self._steps = progress, what, steps
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Tell of a step and the loss so far."""
-        self._progress(self._what, batch + 1, self._steps, f"loss {logs['loss']:.3f}" if logs else "")
-
-
-def _features(network: Network, pictures: Pictures, progress: Progress) -> NDArray[np.float32]:
-    return embed(
+def _begin(examples: Examples, recipe: Recipe, run: RunFolder, progress: Progress) -> Beginning:
+    """Build the network that the training begins with, its head fitted to the features of the photos."""
+    network = build_network(recipe)
+    pictures = load_pictures(examples.fit, recipe.input_size, run.pictures, progress)
+    features = embed(
         pooled(network), pictures, lambda done: progress("beginning features", done, len(pictures), "")
     )
+    means = begin_head(network, features, examples.labels(examples.fit))
+    begun = Beginning(network.embedder.get_weights(), means)
+    run.save_begun(begun)
+    return begun
 
 
-def _some_of_each(photos: Sequence[LabeledPhoto]) -> list[LabeledPhoto]:
-    counts: dict[str, int] = {}
-    chosen = []
-    for photo in photos:
-        counts[photo.sku] = counts.get(photo.sku, 0) + 1
-        if counts[photo.sku] <= _REFERENCES_PER_PRODUCT:
-            chosen.append(photo)
-    return chosen
+def _fitted(examples: Examples, recipe: Recipe, run: RunFolder, progress: Progress) -> FittedPhotos:
+    labels = examples.labels(examples.fit)
+    return FittedPhotos(
+        pictures=load_pictures(examples.fit, recipe.picture_size, run.pictures, progress),
+        labels=labels,
+        categories=category_numbers(examples.categories())[labels],
+        is_packshot=np.array([photo.kind == "packshot" for photo in examples.fit]),
+    )
+
+
+def _epochs(course: _Course, done: Checkpoint | None, on_epoch: OnEpoch) -> Checkpoint:
+    """Run the epochs that are left; return the state after the last of them."""
+    recipe, run = course.recipe, course.run
+    metrics = run.metrics(done.epoch if done else 0)
+    validate = Validation(course.examples, recipe, run, course.progress)
+    stage: _Stage | None = None
+    for epoch in range(done.epoch if done else 0, recipe.epochs):
+        if stage is None or stage.size != recipe.size_at(epoch):
+            stage = _Stage(course, recipe.size_at(epoch), done)
+        began = time.monotonic()
+        tell = _Teller(course.progress, f"epoch {epoch + 1} of {recipe.epochs}", stage.steps)
+        prototypes = done.prototypes if done else course.begun.means
+        line: dict[str, Any] = {"epoch": epoch + 1, **stage.run_epoch(epoch, prototypes, tell)}
+        network = stage.averaged()
+        line["validation_top1"], found = validate(network)
+        line["seconds"] = round(time.monotonic() - began, 2)
+        metrics.append(line)
+        run.save_metrics(metrics)
+        draw_curves(metrics, run.folder / "curves.png")
+        # The checkpoint, written last, alone makes the epoch count.
+        done = Checkpoint(epoch + 1, network, *stage.state(), prototypes if found is None else found)
+        run.save_checkpoint(done)
+        tell.of_epoch(line)
+        top1 = line["validation_top1"]
+        if not on_epoch(epoch + 1, math.nan if top1 is None else top1):
+            break
+    assert done is not None  # a recipe has at least one epoch
+    return done
+
+
+class _Stage:
+    """A training at one size of the pictures; its state moves on from one size to the next."""
+
+    def __init__(self, course: _Course, size: int, done: Checkpoint | None) -> None:
+        recipe, machine = course.recipe, course.machine
+        self.size = size
+        self._machine = machine
+        with machine.scope():
+            self._network = build_network(recipe, size=size, weights="none", policy=machine.policy)
+            self._network.embedder.set_weights(course.begun.network)
+            self._batches = course.batches(size, self._network.channels)
+            shape = self._batches.shape()
+            self.steps, self._count = shape.steps, shape.batch
+            self._objective = Objective(
+                self._network,
+                course.products,
+                recipe,
+                count=shape.batch // machine.replicas,
+                size=size,
+                lessons=_lessons(course),
+                memory=_memory(course, size),
+                replicas=machine.replicas,
+            )
+            compile_objective(self._objective, recipe, self.steps, policy=machine.policy, jit=machine.jit)
+            if done is not None:
+                assign_values(self._objective.learned, done.learned)
+                assign_values(self._objective.optimizer.variables, done.optimizer)
+
+    def run_epoch(
+        self, epoch: int, prototypes: NDArray[np.float32], tell: "_Teller"
+    ) -> dict[str, float | None]:
+        """Train one epoch; return the means of what the steps told, and how fast they were.
+
+        Raises:
+            BadSetting: the loss is not a number.
+        """
+        told: list[dict[str, float]] = []
+        batches = (self._machine.place(parts) for parts in self._batches.epoch(epoch, prototypes))
+        with self._machine.scope(), Prefetched(batches) as prefetched:
+            for batch in prefetched:
+                told.append(self._objective.train_on_batch(batch, return_dict=True))
+                if len(told) == 1:  # the first step is traced and compiled
+                    began, waited = time.monotonic(), prefetched.waited
+                tell.of_step(len(told), told[-1]["loss"])
+        seconds = max(time.monotonic() - began, 1e-9)
+        means = {name: float(np.mean([line[name] for line in told])) for name in told[0]}
+        if not math.isfinite(means["loss"]):
+            raise BadSetting(
+                f"the loss is {means['loss']} in epoch {epoch + 1}: choose a smaller learning_rate"
+            )
+        return {
+            **{name: round(value, 5) for name, value in means.items()},
+            "accuracy": round(means["accuracy"], 5) if "accuracy" in means else None,
+            "images_per_second": round((len(told) - 1) * self._count / seconds, 1),
+            "waiting": round((prefetched.waited - waited) / seconds, 4),
+        }
+
+    def averaged(self) -> Weights:
+        """Return the network's weights: their averages, where the recipe wants those."""
+        trained = self._objective.trainable_variables
+        with self._machine.scope():
+            weights: Weights = with_averages(
+                self._objective.optimizer, trained, self._network.embedder.get_weights
+            )
+        return weights
+
+    def state(self) -> tuple[Weights, Weights]:
+        """Return all variables that the training changes, and those of the optimizer."""
+        return read_values(self._objective.learned), read_values(self._objective.optimizer.variables)
+
+
+def _lessons(course: _Course) -> Lessons | None:
+    """Load the teachers, if there are any; for `logits` they look at the fitted photos first."""
+    recipe, examples = course.recipe, course.examples
+    if not recipe.teachers or not recipe.teacher_weight:
+        return None
+    teachers = [load_teacher(Path(path)) for path in recipe.teachers]
+    if recipe.lesson != "logits":
+        return Lessons(teachers, recipe.lesson, recipe.softmax_scale)
+    labels = examples.labels(examples.fit)
+    directions = []
+    for teacher in teachers:
+        size = teacher.note.input_size
+        pictures = load_pictures(examples.fit, size, course.run.pictures, course.progress)
+        directions.append(directions_of(teacher, pictures, labels))
+    return Lessons(teachers, recipe.lesson, recipe.softmax_scale, directions)
+
+
+def _memory(course: _Course, size: int) -> Memory | None:
+    """Build the backbone that the training began with, if something is to be remembered of it."""
+    if not course.recipe.remember:
+        return None
+    begun = build_network(course.recipe, size=size, weights="none", policy=course.machine.policy)
+    begun.embedder.set_weights(course.begun.network)
+    return Memory(begun)
+
+
+class _Teller:
+    """Tells the caller's progress bar of the steps of an epoch, and at its end what came of it."""
+
+    def __init__(self, progress: Progress, what: str, steps: int) -> None:
+        self._progress, self._what, self._steps = progress, what, steps
+
+    def of_step(self, step: int, loss: float) -> None:
+        """Tell of a step; the last one is told with the epoch."""
+        if step < self._steps:
+            self._progress(self._what, step, self._steps, f"loss {loss:.3f}")
+
+    def of_epoch(self, line: dict[str, Any]) -> None:
+        """Tell of the end of the epoch."""
+        top1 = line["validation_top1"]
+        remark = (
+            f"loss {line['loss']:.3f}, validation {'not measured' if top1 is None else f'{top1:.3f}'}, "
+            f"{line['images_per_second']:.0f} images/s, {line['waiting']:.1%} waiting for data"
+        )
+        self._progress(self._what, self._steps, self._steps, remark)
 
 
 def _config(examples: Examples, machine: Machine) -> dict[str, object]:
@@ -236,10 +271,5 @@ def _config(examples: Examples, machine: Machine) -> dict[str, object]:
         "products": len(examples.skus),
         "photos_fit": len(examples.fit),
         "photos_validation": len(examples.validation),
-        "devices": list(machine.devices),
-        "policy": machine.policy,
-        "keras": keras.__version__,
-        "tensorflow": tf.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
+        **machine.to_record(),
     }

@@ -1,7 +1,6 @@
-"""The embedder: a backbone, a projection to the embedding's length, and, while it learns, a cosine softmax.
+"""The embedder: a backbone and a projection to the embedding's length.
 
     photo -> backbone (n, h, w, C) -> 1x1 convolution: local (n, h, w, D) -> mean: embedding (n, D)
-                                                                -> cosine softmax: logits (n, K)
 
 The mean and the convolution are linear, so `embedding` is also the projection of the pooled features: the
 head can begin at, or be fitted to, features that were computed once.
@@ -31,12 +30,10 @@ class Network:
     Attributes:
         backbone: Keras model, normalized input to feature map.
         embedder: Keras model, normalized input to `embedding` and `local`.
-        classifier: Keras model, normalized input to logits over products.
     """
 
     backbone: Any
     embedder: Any
-    classifier: Any
 
     @property
     def projection(self) -> Any:
@@ -44,43 +41,58 @@ class Network:
         return self.embedder.get_layer("local")
 
     @property
-    def prototypes(self) -> Any:
-        """Return the layer that holds a unit vector per product, kernel (D, K)."""
-        return self.classifier.get_layer("prototypes")
+    def channels(self) -> int:
+        """Return the number of the backbone's features, C."""
+        return int(self.projection.kernel.shape[2])
 
 
-def build_network(recipe: Recipe, products: int, weights: str | None = None) -> Network:
-    """Build the network of a recipe for that many products; `weights` instead of the recipe's where given.
+def build_network(
+    recipe: Recipe, *, size: int | None = None, weights: str | None = None, policy: str = "float32"
+) -> Network:
+    """Build the network of a recipe.
+
+    Args:
+        recipe: names backbone, weights and dimension.
+        size: side of the input in pixels, instead of the recipe's; the weights are the same for all sizes.
+        weights: instead of the recipe's.
+        policy: the Keras dtype policy of the backbone; the head is float32.
 
     Raises:
         BadSetting: the weights cannot be had, or are not of this backbone.
     """
-    size = recipe.input_size
-    backbone = build_backbone(recipe.backbone, size, recipe.weights if weights is None else weights)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        backbone = build_backbone(recipe.backbone, size or recipe.input_size, weights or recipe.weights)
+    finally:
+        keras.config.set_dtype_policy(before)
     _freeze(backbone, recipe)
     local = keras.layers.Conv2D(recipe.dimension, 1, name="local", dtype="float32")(backbone.output)
     embedding = keras.layers.GlobalAveragePooling2D(name="embedding", dtype="float32")(local)
     outputs = {"embedding": embedding, "local": local}
-    embedder = keras.Model(backbone.input, outputs, name="embedder")
-
-    unit = keras.layers.UnitNormalization(name="unit", dtype="float32")(embedding)
-    prototypes = keras.layers.Dense(
-        products,
-        use_bias=False,
-        kernel_constraint=keras.constraints.UnitNorm(axis=0),
-        name="prototypes",
-        dtype="float32",
-    )
-    logits = keras.layers.Rescaling(recipe.softmax_scale, dtype="float32")(prototypes(unit))
-    return Network(backbone, embedder, keras.Model(backbone.input, logits, name="classifier"))
+    return Network(backbone, keras.Model(backbone.input, outputs, name="embedder"))
 
 
-def begin_head(network: Network, features: Features, labels: NDArray[np.int32]) -> None:
-    """Set the head from pooled features (n, C) of the photos to fit: principal axes, and each product's mean.
+def pooled(network: Network) -> Any:
+    """Return a model of the backbone's features, averaged over space: (n, C)."""
+    features = keras.layers.GlobalAveragePooling2D(dtype="float32")(network.backbone.output)
+    return keras.Model(network.backbone.input, features)
+
+
+def embedding_of(network: Network) -> Any:
+    """Return a model of the embedding alone: (n, D)."""
+    return keras.Model(network.embedder.input, network.embedder.get_layer("embedding").output)
+
+
+def begin_head(network: Network, features: Features, labels: NDArray[np.int32]) -> Features:
+    """Set the head from pooled features (n, C) of the photos to fit, to their principal axes.
 
     The projection keeps as much as it can of the distances between features that the backbone brought along;
     so whatever of the beginning network is kept later (`Recipe.keep`) is a working embedder, and the first
     steps do not pull the backbone towards a random head.
+
+    Returns:
+        The mean direction of each product's embeddings, float32 (D, K), for a loss to begin its centers at.
     """
     kernel, _ = network.projection.get_weights()
     channels, dimension = kernel.shape[2:]
@@ -90,25 +102,24 @@ def begin_head(network: Network, features: Features, labels: NDArray[np.int32]) 
         filling = np.random.default_rng(0).normal(0, 0.01 / channels**0.5, (dimension - len(axes), channels))
         axes = np.concatenate([axes, filling])
     network.projection.set_weights([axes.T.reshape(kernel.shape), np.zeros(dimension)])
-    embedded = features @ axes.T
-    embedded /= np.linalg.norm(embedded, axis=1, keepdims=True)
-    count = network.prototypes.kernel.shape[1]
-    means = np.stack([embedded[labels == label].sum(axis=0) for label in range(count)], axis=1)
-    network.prototypes.set_weights([means / np.linalg.norm(means, axis=0, keepdims=True)])
+    return mean_directions(features @ axes.T, labels)
+
+
+def mean_directions(embeddings: Features, labels: NDArray[np.int32]) -> Features:
+    """Return the mean direction of each product's embeddings: float32 (D, K) of unit columns.
+
+    Args:
+        embeddings: (n, D), of any length but 0.
+        labels: int32 (n,), each of 0..K-1 at least once.
+    """
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    means = np.stack([unit[labels == label].sum(axis=0) for label in range(labels.max() + 1)], axis=1)
+    return np.asarray(means / np.linalg.norm(means, axis=0, keepdims=True), np.float32)
 
 
 def normalize_pictures(pictures: NDArray[np.uint8]) -> Features:
     """Turn raw pictures into what the network takes, float32 of the same shape, -1..1."""
     return pictures.astype(np.float32) * np.float32(INPUT_SCALE) + np.float32(INPUT_OFFSET)
-
-
-def interpolate(
-    begun: list[NDArray[Any]], trained: list[NDArray[Any]], keep: float
-) -> list[NDArray[np.float32]]:
-    """Mix two sets of weights: `keep * begun + (1 - keep) * trained` (Wortsman et al. 2022, WiSE-FT)."""
-    return [
-        (keep * old + (1 - keep) * new).astype(np.float32) for old, new in zip(begun, trained, strict=True)
-    ]
 
 
 def embedding_space(network: Network, recipe: Recipe) -> str:

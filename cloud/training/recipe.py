@@ -55,10 +55,10 @@ class Recipe:
         center_bias: a bias is learned for the center of each product.
         dropout: share of the pooled features that is dropped before the embedding.
         category_weight: of a cosine softmax over categories beside the losses over products; 0 is none.
-        products_per_batch, photos_per_product: P products with K photos each make a batch; 0 is a plain
-            shuffle.
+        products_per_batch, photos_per_product: P products with K photos each make a batch, instead of `batch`
+            photos in a plain shuffle; 0 is the latter.
         hard_share: share of a batch's products that is drawn as look-alikes of the others.
-        packshots_per_batch: packshots that every batch has beside its photos.
+        packshots_per_batch: packshots that every batch has on top.
         train_sizes: sides of the pictures in equal stages of the training, smallest first (progressive
             resolution); empty is `input_size` throughout. Validation and finish are always at `input_size`.
         ema: momentum a step of the average of the weights that is validated and finished (Polyak and
@@ -151,23 +151,10 @@ class Recipe:
             _check_range(f"losses.{name}", weight, 0, 1000)
         if not any(self.losses.values()):
             raise BadSetting(f"losses names none with a weight: name one of {', '.join(LOSSES)}")
-        self._check_batch()
-
-    def _check_batch(self) -> None:
-        """Refuse a batch whose parts do not fit into it."""
         products, photos = self.products_per_batch, self.photos_per_product
         if (products == 0) != (photos == 0):
             raise BadSetting(
                 f"products_per_batch is {products} and photos_per_product {photos}: set both, or neither"
-            )
-        if products and not 2 <= products * photos + self.packshots_per_batch <= self.batch:
-            raise BadSetting(
-                f"{products} products_per_batch x {photos} photos_per_product + {self.packshots_per_batch} "
-                f"packshots_per_batch do not fit into batch = {self.batch}: make it larger"
-            )
-        if self.packshots_per_batch >= self.batch:
-            raise BadSetting(
-                f"packshots_per_batch is {self.packshots_per_batch} of batch = {self.batch}: choose fewer"
             )
 
     @property
@@ -184,15 +171,18 @@ class Recipe:
     def read(cls, path: Path) -> "Recipe":
         """Read a recipe from a TOML file; fields that it leaves out have their defaults.
 
+        A table `tune` is passed over: it says what `cloud.training.search_space` may change.
+
         Raises:
             BadSetting: it cannot be read, is no TOML, or has an unknown field or a wrong value.
         """
         try:
-            return cls.from_record(tomllib.loads(path.read_text(encoding="utf-8")))
+            record = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise BadSetting(f"recipe {path} cannot be read ({error.strerror}): check the path") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BadSetting(f"recipe {path} is not TOML ({error}): mend it") from error
+        return cls.from_record({name: value for name, value in record.items() if name != "tune"})
 
     @classmethod
     def from_record(cls, record: Mapping[str, object]) -> "Recipe":

@@ -3,11 +3,12 @@
 recipe.toml       what was asked for
 config.json       what it ran on: products, photos, versions, devices
 begun.npz         the weights it began with
-checkpoint.npz    weights and optimizer after the last whole epoch
+checkpoint.npz    weights, what is learned beside them, and optimizer after the last whole epoch
 metrics.jsonl     one line an epoch
 curves.png        the same as a picture
 network.keras     the finished float network, with network.json
 model/            the finished model folder
+as/NAME/          network.keras and model/ of the same training finished in another way
 pictures/         decoded photos, until the model is finished
 """
 
@@ -30,12 +31,30 @@ Weights = list[NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a training begins with: the network's weights, and the products' directions, float32 (D, K)."""
+
+    network: Weights
+    means: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The state after `epoch` whole epochs: all variables of network and optimizer, in their order."""
+    """The state after `epoch` whole epochs.
+
+    Attributes:
+        epoch: how many epochs are done.
+        network: the weights that are validated and finished, averaged where the recipe says so.
+        learned: all variables that the training changes, as they are, in their order.
+        optimizer: the optimizer's variables, in their order.
+        prototypes: the products' directions, float32 (D, K).
+    """
 
     epoch: int
     network: Weights
+    learned: Weights
     optimizer: Weights
+    prototypes: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +72,10 @@ class RunFolder:
     def model(self) -> Path:
         """The finished model folder."""
         return self.folder / "model"
+
+    def finished_as(self, name: str) -> "RunFolder":
+        """Return the folder for another finish of this training, under another name."""
+        return RunFolder(self.folder / "as" / name)
 
     def begin(self, recipe: Recipe, config: Mapping[str, object]) -> None:
         """Write down what was asked for, or check that it is what this run was begun with.
@@ -90,32 +113,43 @@ class RunFolder:
         """
         return Recipe.read(self.folder / "recipe.toml")
 
-    def save_begun(self, weights: Weights) -> None:
-        """Keep the weights that the training begins with."""
-        write_atomically(self.folder / "begun.npz", _pack({"network": weights}, {}))
+    def save_begun(self, begun: Beginning) -> None:
+        """Keep what the training begins with."""
+        write_atomically(
+            self.folder / "begun.npz", _pack({"network": begun.network, "means": [begun.means]}, {})
+        )
 
-    def begun(self) -> Weights | None:
-        """Read the weights that the training began with; None before it began."""
-        found = _unpack(self.folder / "begun.npz")
-        return None if found is None else found[0]["network"]
+    def begun(self) -> Beginning | None:
+        """Read what the training begins with; None before it began.
+
+        Raises:
+            StorageUnusable: the file is damaged, or of an older version.
+        """
+        groups, _ = _unpack(self.folder / "begun.npz", ("network", "means"))
+        return Beginning(groups["network"], groups["means"][0]) if groups else None
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Keep the state after an epoch; a kill leaves this one or the one before."""
-        packed = _pack(
-            {"network": checkpoint.network, "optimizer": checkpoint.optimizer}, {"epoch": checkpoint.epoch}
-        )
-        write_atomically(self.folder / "checkpoint.npz", packed)
+        groups = {
+            "network": checkpoint.network,
+            "learned": checkpoint.learned,
+            "optimizer": checkpoint.optimizer,
+            "prototypes": [checkpoint.prototypes],
+        }
+        write_atomically(self.folder / "checkpoint.npz", _pack(groups, {"epoch": checkpoint.epoch}))
 
     def checkpoint(self) -> Checkpoint | None:
         """Read the state after the last whole epoch; None before the first one ended.
 
         Raises:
-            StorageUnusable: the file is damaged.
+            StorageUnusable: the file is damaged, or of an older version.
         """
-        found = _unpack(self.folder / "checkpoint.npz")
-        if found is None:
+        names = ("network", "learned", "optimizer", "prototypes")
+        groups, numbers = _unpack(self.folder / "checkpoint.npz", names)
+        if not groups:
             return None
-        return Checkpoint(found[1]["epoch"], found[0]["network"], found[0]["optimizer"])
+        network, learned, optimizer, prototypes = (groups[name] for name in names)
+        return Checkpoint(numbers["epoch"], network, learned, optimizer, prototypes[0])
 
     def save_metrics(self, metrics: Sequence[Mapping[str, object]]) -> None:
         """Write the metrics of all epochs so far."""
@@ -143,9 +177,10 @@ def _pack(groups: Mapping[str, Weights], numbers: Mapping[str, int]) -> bytes:
     return buffer.getvalue()
 
 
-def _unpack(path: Path) -> tuple[dict[str, Weights], dict[str, int]] | None:
+def _unpack(path: Path, wanted: Sequence[str]) -> tuple[dict[str, Weights], dict[str, int]]:
+    """Read what `_pack` packed; nothing, where there is no such file."""
     if not path.exists():
-        return None
+        return {}, {}
     groups: dict[str, Weights] = {}
     numbers: dict[str, int] = {}
     try:
@@ -158,4 +193,9 @@ def _unpack(path: Path) -> tuple[dict[str, Weights], dict[str, int]] | None:
                     numbers[name] = int(packed[name])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise StorageUnusable(f"{path} is damaged ({error}): delete it, and train again") from error
+    missing = [name for name in wanted if name not in groups]
+    if missing:
+        raise StorageUnusable(
+            f"{path} has no {missing[0]!r}, as an older version wrote it: delete the run, and train again"
+        )
     return groups, numbers

@@ -1,56 +1,127 @@
-"""Brings up TensorFlow for training: quiet, deterministic, on all the GPUs there are."""
+"""Brings up Keras's backend for training: quiet, deterministic where it can be, on the accelerators.
+
+TensorFlow is the default; JAX is taken where `KERAS_BACKEND=jax` is in the environment. What depends on the
+backend is here and nowhere else in `cloud.training`.
+"""
 
 import os
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import platform
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 from edge.errors import BadSetting
 
+_BACKENDS = ("tensorflow", "jax")
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a training runs on. `strategy` is a `tf.distribute.Strategy`, `policy` a Keras dtype policy."""
+    """What a training runs on.
+
+    Attributes:
+        devices: their names.
+        policy: a Keras dtype policy.
+        strategy: a `tf.distribute.Strategy` that mirrors the network over several GPUs; None for one device.
+        jit: whether XLA compiles a step; "auto" lets Keras choose.
+    """
 
     devices: tuple[str, ...]
     policy: str
-    strategy: Any
+    strategy: Any = None
+    jit: bool | str = False
+
+    @property
+    def replicas(self) -> int:
+        """Return how many copies of the network share a step."""
+        return 1 if self.strategy is None else int(self.strategy.num_replicas_in_sync)
 
     def scope(self) -> AbstractContextManager[Any]:
-        """Return the context in which the variables of the training are made."""
-        scope: AbstractContextManager[Any] = self.strategy.scope()
+        """Return the context in which the variables of the training are made, and its steps run."""
+        scope: AbstractContextManager[Any] = nullcontext() if self.strategy is None else self.strategy.scope()
         return scope
+
+    def place(self, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Bring a batch to the accelerator: one part of equal shapes for each replica."""
+        import keras
+
+        if self.strategy is None:
+            (whole,) = parts
+            return {name: keras.ops.convert_to_tensor(array) for name, array in whole.items()}
+        spread = self.strategy.experimental_distribute_values_from_function
+
+        def of(name: str) -> Any:
+            return spread(lambda context: parts[context.replica_id_in_sync_group][name])
+
+        return {name: of(name) for name in parts[0]}
+
+    def to_record(self) -> dict[str, object]:
+        """Return what the run's `config.json` says of the machine."""
+        import keras
+
+        backend = keras.config.backend()
+        return {
+            "backend": backend,
+            "devices": list(self.devices),
+            "policy": self.policy,
+            "keras": keras.__version__,
+            backend: metadata.version(backend),
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+        }
 
 
 def prepare(seed: int) -> Machine:
-    """Import TensorFlow, seed it, and choose: GPUs in mixed precision and mirrored, a CPU as it is.
+    """Import Keras with its backend, seed it, and choose: GPUs in mixed precision, a CPU as it is.
 
     Raises:
-        BadSetting: TensorFlow or Keras is not installed, or Keras was told to use another backend.
+        BadSetting: Keras or its backend is not installed, or it is one that training does not know.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    wanted = os.environ["KERAS_BACKEND"]
+    if wanted not in _BACKENDS:
+        raise BadSetting(f"Keras uses {wanted!r} here: set KERAS_BACKEND to {' or '.join(_BACKENDS)}")
     try:
         import keras
-        import tensorflow as tf
     except ImportError as error:
         raise BadSetting(
-            f"training needs TensorFlow and Keras ({error}): pip install 'shelfsight[train]'"
+            f"training needs Keras and {wanted} ({error}): pip install 'shelfsight[train]'"
         ) from error
-    if keras.config.backend() != "tensorflow":
-        raise BadSetting(
-            f"Keras uses {keras.config.backend()!r} here: set KERAS_BACKEND=tensorflow in the environment"
-        )
+    backend = keras.config.backend()
+    if backend != wanted:  # another part of this process was first
+        raise BadSetting(f"Keras uses {backend!r} here already: train in a process of its own")
     keras.utils.set_random_seed(seed)
+    return _with_jax() if backend == "jax" else _with_tensorflow()
+
+
+def _with_tensorflow() -> Machine:
+    """Choose from TensorFlow's devices; several GPUs are mirrored."""
+    import tensorflow as tf
+
     tf.config.experimental.enable_op_determinism()
     gpus = tf.config.list_physical_devices("GPU")
-    capabilities = [
-        tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus
-    ]
-    strategy = tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    policy = precision([each.get("compute_capability", (0, 0)) for each in details])
     names = tuple(gpu.name for gpu in gpus) or ("CPU",)
-    return Machine(names, precision(capabilities), strategy)
+    if len(gpus) > 1:
+        return Machine(names, policy, tf.distribute.MirroredStrategy())
+    # On a CPU, XLA's convolutions are 16 times slower than oneDNN's.
+    return Machine(names, policy, jit="auto" if gpus else False)
+
+
+def _with_jax() -> Machine:
+    """Choose JAX's first device; a step that is not compiled would take minutes."""
+    import jax
+
+    first = jax.devices()[0]
+    if first.platform == "tpu":
+        return Machine((str(first),), "mixed_bfloat16", jit=True)
+    major, _, minor = str(getattr(first, "compute_capability", "0.0")).partition(".")
+    capabilities = [(int(major), int(minor or 0))] if first.platform == "gpu" else []
+    return Machine((str(first),), precision(capabilities), jit=True)
 
 
 def precision(capabilities: Sequence[tuple[int, int]]) -> str:

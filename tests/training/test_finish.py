@@ -64,14 +64,15 @@ def test_the_model_says_what_it_is_made_of(finished: Path) -> None:
 def test_keeping_everything_gives_the_network_that_was_begun_with(
     toy_run: Path, toy_catalog: ToyCatalog, tmp_path: Path
 ) -> None:
-    from cloud.training.network import build_network, embedding_space, interpolate
+    from cloud.training.averaging import interpolate
+    from cloud.training.network import build_network, embedding_space
 
     run = RunFolder(toy_run)
     begun, checkpoint = run.begun(), run.checkpoint()
     assert begun is not None and checkpoint is not None
-    network = build_network(TOY, len(toy_catalog.examples.skus), "none")
+    network = build_network(TOY)
     spaces = []
-    for weights in (begun, interpolate(begun, checkpoint.network, 1.0), checkpoint.network):
-        network.classifier.set_weights(weights)
+    for weights in (begun.network, interpolate(begun.network, checkpoint.network, 1.0), checkpoint.network):
+        network.embedder.set_weights(weights)
         spaces.append(embedding_space(network, replace(TOY, keep=1.0)))
     assert spaces[0] == spaces[1] != spaces[2]

@@ -73,8 +73,9 @@ def test_a_training_killed_after_an_epoch_ends_with_the_same_weights(
     train_network(toy_catalog.examples, TOY, run, prepare(TOY.seed), silent)
     whole, resumed = RunFolder(toy_run).checkpoint(), run.checkpoint()
     assert whole is not None and resumed is not None
-    for one, other in zip(whole.network, resumed.network, strict=True):
-        np.testing.assert_array_equal(one, other)
+    for part in ("network", "learned", "optimizer"):
+        for one, other in zip(getattr(whole, part), getattr(resumed, part), strict=True):
+            np.testing.assert_array_equal(one, other)
     assert [line["loss"] for line in run.metrics(9)] == [
         line["loss"] for line in RunFolder(toy_run).metrics(9)
     ]

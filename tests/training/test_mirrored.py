@@ -35,7 +35,7 @@ machine = Machine(("CPU:0", "CPU:1"), "mixed_bfloat16", strategy)
 trained = train_network(
     choose_examples(photos, TOY), TOY, RunFolder(Path(sys.argv[1])), machine, lambda *_: None
 )
-weights = trained.network.classifier.get_weights()
+weights = trained.network.embedder.get_weights()
 assert all(weight.dtype == "float32" for weight in weights), "a finished network is float32"
 """
 

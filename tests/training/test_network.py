@@ -11,25 +11,25 @@ pytestmark = pytest.mark.training
 def test_a_head_begins_with_the_distances_of_the_features() -> None:
     from cloud.training.network import begin_head, build_network
 
-    network = build_network(TOY, 3)
-    channels = network.projection.kernel.shape[2]
+    network = build_network(TOY)
+    channels = network.channels
     labels = np.arange(30, dtype=np.int32) % 3
     draw = np.random.default_rng(0)
     features = (draw.normal(size=(3, channels))[labels] + 0.1 * draw.normal(size=(30, channels))).astype("f4")
-    begin_head(network, features, labels)
+    means = begin_head(network, features, labels)
     kernel, bias = network.projection.get_weights()
     embedded = features @ kernel[0, 0] + bias
     before, after = features @ features.T, embedded @ embedded.T
     np.testing.assert_allclose(after, before, rtol=0.05, atol=0.05 * before.max())
-    prototypes = network.prototypes.get_weights()[0]
-    assert np.all(np.argmax(embedded @ prototypes, axis=1) == labels)
+    assert np.all(np.argmax(embedded @ means, axis=1) == labels)
+    np.testing.assert_allclose(np.linalg.norm(means, axis=0), 1, rtol=1e-5)
 
 
 def test_a_network_of_fewer_channels_than_dimensions_is_filled_up() -> None:
     from cloud.training.network import begin_head, build_network
 
-    network = build_network(TOY, 2)
-    channels = network.projection.kernel.shape[2]
+    network = build_network(TOY)
+    channels = network.channels
     features = np.random.default_rng(5).normal(size=(4, channels)).astype("f4")
     begin_head(network, features, np.array([0, 0, 1, 1], np.int32))
     assert np.all(np.isfinite(network.projection.get_weights()[0]))

@@ -14,9 +14,11 @@ from edge.errors import BadSetting, StorageUnusable
 def test_a_checkpoint_survives_the_disk_in_its_order(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     network = [np.full((2, 3), number, np.float32) for number in range(12)]
-    run.save_checkpoint(Checkpoint(4, network, [np.array(7, np.int64)]))
+    means = np.eye(3, dtype=np.float32)
+    run.save_checkpoint(Checkpoint(4, network, [np.zeros(1)], [np.array(7, np.int64)], means))
     found = run.checkpoint()
     assert found is not None and found.epoch == 4 and found.optimizer[0] == 7
+    np.testing.assert_array_equal(found.prototypes, means)
     np.testing.assert_array_equal(np.stack(found.network), np.stack(network))
 
 
@@ -27,7 +29,7 @@ def test_a_new_run_has_neither_weights_nor_checkpoint_nor_metrics(tmp_path: Path
 
 def test_a_damaged_checkpoint_is_told_with_its_cure(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    run.save_checkpoint(Checkpoint(1, [np.zeros(3)], []))
+    run.save_checkpoint(Checkpoint(1, [np.zeros(3)], [np.zeros(1)], [np.zeros(1)], np.eye(2)))
     path = tmp_path / "checkpoint.npz"
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(StorageUnusable, match="delete it"):
