@@ -66,10 +66,7 @@ def view(pictures: Any, parameters: dict[str, Any], warped: int, size: int) -> A
 
 
 def resample(pictures: Any, boxes: Any, size: int) -> Any:
-    """Return crops (n, size, size, C) of pictures (n, P, P, C), with a triangle filter.
-
-    A box may reach beyond the picture: the pixels at its border go on there.
-    """
+    """Return crops (n, size, size, C) of pictures (n, P, P, C), by a triangle filter; 0 beyond them."""
     count, side, channels = pictures.shape[0], pictures.shape[1], pictures.shape[3]
     rows = resampling_matrix(boxes[:, 0], boxes[:, 2], side, size)
     columns = resampling_matrix(boxes[:, 1], boxes[:, 3], side, size)
@@ -80,14 +77,18 @@ def resample(pictures: Any, boxes: Any, size: int) -> Any:
 
 
 def resampling_matrix(begin: Any, end: Any, side: int, size: int) -> Any:
-    """Return the weights (n, size, side) that turn `side` pixels from `begin` to `end` (0..1) into `size`."""
+    """Return the weights (n, size, side) that make `size` pixels of those from `begin` to `end` of `side`.
+
+    `begin` and `end` (n,) are measured in 0..1; beyond there is nothing, weights 0.
+    """
     step = (end - begin) * (side / size)
     middles = begin[:, None] * side + step[:, None] * (ops.arange(size, dtype="float32") + 0.5) - 0.5
+    inside = ops.cast((middles > -0.5) & (middles < side - 0.5), "float32")
     middles = ops.clip(middles, 0.0, side - 1.0)
     reach = ops.maximum(1.0, ops.abs(step))[:, None, None]
     away = ops.abs(middles[:, :, None] - ops.arange(side, dtype="float32"))
     weights = ops.maximum(0.0, 1.0 - away / reach)
-    return weights / ops.sum(weights, axis=2, keepdims=True)
+    return weights * (inside[:, :, None] / ops.sum(weights, axis=2, keepdims=True))
 
 
 def sample(pictures: Any, warps: Any, size: int) -> Any:

@@ -1,8 +1,9 @@
 """Chooses which views of a batch an effect works on, and puts what it did back among the others.
 
 An effect on a share of the views works on a group of a fixed size, not on all of them under a mask: so it
-costs its share, and the shapes of a batch never change. Every array of parameters has one row a view; an effect
-reads the first rows of its own, as many as its group has, and `..._order` names the view that each row is of.
+costs its share, and the shapes of a batch never change. Every array of parameters has one row a view; an
+effect reads the first rows of its own, as many as its group has, and `..._order` names the view that each row
+is of.
 """
 
 from collections.abc import Callable

@@ -12,7 +12,8 @@ from cloud.training.recipe import Recipe
 # balance missed: 6500 K daylight taken for 3000 K lamps or the other way round is about 0.5.
 COLOR_SHIFT = 0.3
 GREEN_SHIFT = 0.06
-GLARE_STRENGTH = (0.4, 1.0)
+# Against white paper under the shop's light.
+GLARE_STRENGTH = (0.3, 1.5)
 # sRGB is close to the power 1/2.2 of light, so a stop (twice the light) is this gain of a pixel's value.
 _STOP = 2 ** (1 / 2.2)
 # A gray of 18 % of the light, which exposures are measured by, has this pixel value.
@@ -68,7 +69,7 @@ def _recolor(views: Any, saturation: Any, contrast: Any) -> Any:
 
 
 def draw_glare(recipe: Recipe, count: int, rng: np.random.Generator) -> Parameters:
-    """Draw `glare_order` (n,) and `glare` (n, 6): x, y, cos and sin over length and width, strength.
+    """Draw `glare_order` (n,) and `glare` (n, 7): x, y, cos, sin, length, width, strength.
 
     Half of the reflections are round, as of a spot; half are long, as of a tube.
     """
@@ -76,10 +77,9 @@ def draw_glare(recipe: Recipe, count: int, rng: np.random.Generator) -> Paramete
         return {}
     x, y = rng.uniform(0.1, 0.9, (2, count))
     angle = rng.uniform(0, np.pi, count)
-    width = rng.uniform(0.04, 0.16, count)
-    length = width * np.where(
-        rng.uniform(0, 1, count) < 0.5, rng.uniform(1, 1.6, count), rng.uniform(4, 9, count)
-    )
+    tube = rng.uniform(0, 1, count) < 0.5
+    width = np.where(tube, rng.uniform(0.015, 0.06, count), rng.uniform(0.05, 0.14, count))
+    length = width * np.where(tube, rng.uniform(4, 9, count), rng.uniform(1, 1.6, count))
     strength = rng.uniform(*GLARE_STRENGTH, count)
     glare = np.stack([x, y, np.cos(angle), np.sin(angle), length, width, strength], axis=1)
     return {"glare_order": draw_order(rng, count), "glare": glare.astype(np.float32)}
@@ -96,6 +96,6 @@ def add_glare(views: Any, parameters: dict[str, Any], size: int) -> Any:
     across, down = middles[None, None, :, None] - x, middles[None, :, None, None] - y
     along, aside = (across * cos + down * sin) / length, (down * cos - across * sin) / width
     away = along * along + aside * aside
-    # A sharp core, which is lost to white, in a wide faint veil.
-    light = strength * (0.8 * ops.exp(-away * away) + 0.2 * ops.exp(-0.25 * away))
-    return on_group(views, parameters["glare_order"], size, lambda lit: lit + (255.0 - lit) * light)
+    # A sharp core, brighter than white and so lost to it, in a wide faint veil.
+    light = 255.0 * strength * (0.85 * ops.exp(-away * away) + 0.15 * ops.exp(-0.25 * away))
+    return on_group(views, parameters["glare_order"], size, lambda lit: lit + light)

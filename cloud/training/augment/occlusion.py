@@ -24,36 +24,40 @@ _HAND = np.array(
     [
         (-1.55, 0.0, 0.0, 1.10, 0.06, 0.28),
         (0.0, 0.0, 0.0, 0.28, 0.24, 0.25),
-        (0.95, -0.38, -9.0, 0.30, 0.0, 0.115),
-        (1.05, -0.13, -3.0, 0.36, 0.0, 0.120),
-        (1.02, 0.13, 3.0, 0.34, 0.0, 0.118),
-        (0.88, 0.38, 10.0, 0.26, 0.0, 0.105),
-        (0.15, 0.68, 48.0, 0.30, 0.0, 0.130),
+        (0.80, -0.37, -7.0, 0.44, 0.0, 0.115),
+        (0.88, -0.13, -2.0, 0.52, 0.0, 0.122),
+        (0.86, 0.12, 3.0, 0.49, 0.0, 0.120),
+        (0.74, 0.36, 9.0, 0.38, 0.0, 0.105),
+        (0.10, 0.60, 45.0, 0.42, 0.0, 0.135),
     ]
 )
 PARTS = len(_HAND)
 
 
 def draw(recipe: Recipe, count: int, rng: np.random.Generator) -> Parameters:
-    """Draw `cover_order`, `cover_part` (n, 7, 7), `cover_color` (n, 3), `cover_view` (n,), `cover_flat` (n,).
+    """Draw `cover_order` (n,), `cover_part` (n, 7, 7), and of each cover its color and what it is like.
 
     A part is a box with rounded corners: x, y of its middle, cos, sin, half length, half width, radius, in
     shares of the view's side. The first half of the group are hands; boxes have one part. `cover_view` is the
-    view that a box shows a piece of, as far as it is not flat, 0..1.
+    view that a box shows a piece of, as far as `cover_flat` (0..1) leaves it open; `cover_round` is the
+    steepness with which it grows lighter from its edge inwards.
     """
     if not recipe.occlusion:
         return {}
     hands = hands_of(recipe, count)
-    parts = np.concatenate([_draw_hands(rng, count)[:hands], _draw_boxes(rng, count)])[:count]
+    is_hand = np.arange(count) < hands
+    width = rng.uniform(*PALM, count)
+    parts = np.where(is_hand[:, None, None], _draw_hands(rng, width), _draw_boxes(rng, count))
     skin = _SKIN[rng.integers(0, len(_SKIN), count)] * rng.uniform(0.85, 1.15, (count, 1))
-    colors = np.where(np.arange(count)[:, None] < hands, skin, rng.uniform(10, 245, (count, 3)))
-    flat = np.where(np.arange(count) < hands, 1.0, rng.integers(0, 2, count) * 0.85 + 0.15)
+    colors = np.where(is_hand[:, None], skin, rng.uniform(10, 245, (count, 3)))
+    flat = np.where(is_hand, 1.0, rng.choice([0.15, 1.0], count))
     return {
         "cover_order": draw_order(rng, count),
         "cover_part": parts.astype(np.float32),
         "cover_color": colors.clip(0, 255).astype(np.float32),
         "cover_view": rng.integers(0, count, count).astype(np.int32),
         "cover_flat": flat.astype(np.float32),
+        "cover_round": np.where(is_hand, 8 / width, 1000).astype(np.float32),
     }
 
 
@@ -76,7 +80,8 @@ def cover(views: Any, parameters: dict[str, Any], recipe: Recipe) -> Any:
     inside = inside[..., None]
     mask = ops.clip(inside * side + 0.5, 0.0, 1.0)
     # Round things turn away from the light at their edges, and take it from what is close behind them.
-    shade = 0.7 + 0.3 * ops.clip(inside * 14.0, 0.0, 1.0)
+    steep = parameters["cover_round"][:size, None, None, None]
+    shade = 0.72 + 0.28 * ops.sqrt(ops.clip(inside * steep, 0.0, 1.0))
     shadow = 1.0 - 0.35 * ops.exp(-ops.maximum(0.0, -inside) * 30.0)
     flat = parameters["cover_flat"][:size, None, None, None]
     others = ops.take(views, parameters["cover_view"][:size], axis=0)
@@ -110,12 +115,13 @@ def _draw_boxes(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
     return parts
 
 
-def _draw_hands(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-    """Draw hands (n, PARTS, 7) that come in from any edge, right or left ones, with fingers spread or not."""
+def _draw_hands(rng: np.random.Generator, palm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Draw right and left hands (n, PARTS, 7) with palms of that width (n,), coming in from any edge."""
+    count = len(palm)
     edge = rng.integers(0, 4, count) * np.pi / 2
     inward = edge + rng.uniform(-0.6, 0.6, count)
     depth, along = rng.uniform(*HAND_DEPTH, count), rng.uniform(0.1, 0.9, count)
-    width = rng.uniform(*PALM, count)[:, None]
+    width = palm[:, None]
     # The edge's own frame: inward is (cos, sin) of `edge`, along it is (-sin, cos).
     x = 0.5 + (depth - 0.5) * np.cos(edge) - (along - 0.5) * np.sin(edge)
     y = 0.5 + (depth - 0.5) * np.sin(edge) + (along - 0.5) * np.cos(edge)

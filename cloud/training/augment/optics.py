@@ -72,7 +72,7 @@ def coarsen(views: Any, parameters: dict[str, Any], size: int) -> Any:
     shrink = parameters["coarse"][:size]
     few = int(np.ceil(side / SHRINK[0]))
     nothing = ops.zeros_like(shrink)
-    # `few` is the most pixels that are left; of stronger shrinking the last ones repeat the border, unused.
+    # `few` is the most pixels that are left; after stronger shrinking the last of them are beyond the view.
     down = resampling_matrix(nothing, shrink * (few / side), side, few)
     up = resampling_matrix(nothing, side / (shrink * few), few, side)
     both = ops.matmul(up, down)

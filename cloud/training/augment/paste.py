@@ -10,13 +10,19 @@ from cloud.training.augment.geometry import draw_boxes, resample, resampling_mat
 from cloud.training.augment.groups import Parameters, group_size, on_group
 from cloud.training.recipe import Recipe
 
-# A pixel whose darkest color is above the second is ground, below the first is product, between is both.
-WHITE = (215.0, 250.0)
+# The brightest spot of a packshot's border is its ground if its darkest color reaches this.
+WHITE = 225.0
+# How much darker than that a pixel is at most if it is ground, and surely not: between, it is both. As a rule the
+# ground is white to the last step, and a white carton on it only a few steps darker.
+GROUND = (2.0, 12.0)
+# The same within `EDGE` // 2 pixels of the ground, where pixels are mixed.
+MIXED = (4.0, 200.0)
+EDGE = 5
 # The side of the picture that a packshot becomes, as a share of the packshot's: what it is made smaller by.
 ROOM = (1.0, 1.7)
 BACKGROUND_AREA = 0.15
 # Side of the coarse picture on which the ground is followed from the border inwards.
-_COARSE = 36
+_COARSE = 48
 
 
 def pasted_views(recipe: Recipe, count: int) -> int:
@@ -72,7 +78,7 @@ def paste(pictures: Any, backgrounds: Any, parameters: dict[str, Any], size: int
 
     def on_piece(chosen: Any) -> Any:
         whole = ops.cast(chosen, "float32")
-        small = resample(chosen, parameters["paste_room"][:size], side)
+        small = resample(whole - 255.0, parameters["paste_room"][:size], side) + 255.0
         pasted = small + ground_share(small) * (pieces - 255.0)
         return ops.round(ops.clip(whole + (pasted - whole) * swap, 0.0, 255.0))
 
@@ -81,19 +87,37 @@ def paste(pictures: Any, backgrounds: Any, parameters: dict[str, Any], size: int
 
 def ground_share(pictures: Any) -> Any:
     """Return how far each pixel is ground, (k, P, P, 1) in 0..1: near white, and reached from the border."""
-    count, side = pictures.shape[0], pictures.shape[1]
-    darkest = ops.min(pictures, axis=3)
-    white = ops.clip((darkest - WHITE[0]) * (1 / (WHITE[1] - WHITE[0])), 0.0, 1.0)
-    edges = ops.zeros((1,)), ops.ones((1,))
-    shrink = resampling_matrix(*edges, side, _COARSE)
-    coarse = ops.matmul(ops.matmul(shrink, white), ops.transpose(shrink, (0, 2, 1)))
-    free = ops.cast(coarse > 0.8, "float32")[..., None]
-    outside = ((0, 0), (1, 1), (1, 1), (0, 0))
-    ground = ops.zeros_like(free)
+    darkest = ops.min(pictures, axis=3, keepdims=True)
+    side = pictures.shape[1]
+    coarse = _through(darkest, side, _COARSE)
+    rim = ops.concatenate([coarse[:, 0], coarse[:, -1], coarse[:, :, 0], coarse[:, :, -1]], axis=1)
+    white = ops.max(rim, axis=(1, 2))[:, None, None, None]
+    free = ops.cast((coarse > white - GROUND[1]) & (white >= WHITE), "float32")
+    ground = _ramp(white - darkest, GROUND) * _through(_reached(free), _COARSE, side)
+    # Beside the ground a pixel is mixed of ground and product; elsewhere something as light is product.
+    beside = ops.max_pool(ground, EDGE, strides=1, padding="same")
+    return ops.maximum(ground, beside * _ramp(white - darkest, MIXED))
+
+
+def _ramp(below_white: Any, ends: tuple[float, float]) -> Any:
+    """Return 1 up to the first, 0 from the second, straight between."""
+    return ops.clip((ends[1] - below_white) * (1 / (ends[1] - ends[0])), 0.0, 1.0)
+
+
+def _through(planes: Any, side: int, size: int) -> Any:
+    """Return planes (k, side, side, 1) as (k, size, size, 1)."""
+    matrix = resampling_matrix(ops.zeros((1,)), ops.ones((1,)), side, size)
+    resized = ops.matmul(ops.matmul(matrix, planes[..., 0]), ops.transpose(matrix, (0, 2, 1)))
+    return resized[..., None]
+
+
+def _reached(free: Any) -> Any:
+    """Return where one gets to from outside over what is free (k, c, c, 1), 0 or 1, and two steps further.
+
+    Those two are for the cells that the product's edge runs through.
+    """
+    reached = ops.zeros_like(free)
     for _ in range(_COARSE):
-        seeded = ops.pad(ground, outside, constant_values=1.0)
-        ground = free * ops.max_pool(seeded, 3, strides=1, padding="valid")
-    ground = ops.max_pool(ground, 3, strides=1, padding="same")[..., 0]
-    enlarge = resampling_matrix(*edges, _COARSE, side)
-    reached = ops.matmul(ops.matmul(enlarge, ground), ops.transpose(enlarge, (0, 2, 1)))
-    return ops.reshape(white * reached, (count, side, side, 1))
+        from_outside = ops.pad(reached, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1.0)
+        reached = free * ops.max_pool(from_outside, 3, strides=1, padding="valid")
+    return ops.max_pool(reached, 5, strides=1, padding="same")

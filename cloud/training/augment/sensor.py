@@ -44,11 +44,14 @@ def draw_noise(recipe: Recipe, count: int, size: int, rng: np.random.Generator) 
     side = size + _ROAM
     places = np.concatenate([rng.integers(0, _ROAM, (count, 2)), rng.integers(1, 3, (count, 1))], axis=1)
     strips = (count, -(-side // count), side, 3)
+    # Cameras smooth the noise of colors more than that of light.
+    field = 0.5 * rng.standard_normal(strips, np.float32)
+    field += 0.8 * rng.standard_normal((*strips[:3], 1), np.float32)
     return {
         "noise_order": draw_order(rng, count),
         "noise_sigma": rng.uniform(0, LARGEST_NOISE, count).astype(np.float32),
         "noise_place": places.astype(np.int32),
-        "noise_field": rng.standard_normal(strips, np.float32),
+        "noise_field": field,
     }
 
 
