@@ -1,6 +1,9 @@
 """`shelfsight-cloud train`: fit an embedder to the catalog's photos, and make a model folder of it."""
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +22,7 @@ from edge.errors import BadSetting
 
 if TYPE_CHECKING:
     from cloud.training.finish import Finished
+    from cloud.training.run import RunFolder
 
 
 @click.command("train")
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
 @click.option("--learning-rate", type=float, help="Highest learning rate of the schedule.")
 @click.option("--keep", type=float, help="Share of the beginning weights to keep, 0 to 1.")
 @click.option("--seed", type=int, help="Determines the run.")
+@click.option("--leave-out", metavar="SKU,…|@FILE", help="Products neither fitted nor validated.")
+@click.option("--as", "model_name", metavar="MODEL", help="Finish under another name (default: the run's).")
 @data_option
 @json_option
 def command(
@@ -41,6 +47,8 @@ def command(
     name: str | None,
     resume: str | None,
     recipe_file: Path | None,
+    leave_out: str | None,
+    model_name: str | None,
     data: Path,
     as_json: bool,
     **changes: Any,
@@ -48,21 +56,29 @@ def command(
     """Train an embedder on the catalog's photos and make a model folder of it.
 
     What is not given has the recipe's value; all fields are in docs/models.md. A run that was killed goes on
-    where it was, when the same command is given again. Photos of the split `test` are never looked at.
+    where it was, when the same command is given again. A run that is done is not trained again: --resume RUN
+    --keep 0.5 --as MODEL makes another model of it. Photos of the split `test` are never looked at.
     """
     workspace = open_workspace(data)
     given = {field: value for field, value in changes.items() if value is not None}
+    if leave_out is not None:
+        given["leave_out"] = _left_out(leave_out)
     recipe = _recipe(workspace, resume, recipe_file, given)
     chosen_name = resume or name or f"{recipe.backbone.replace('_', '-')}-{recipe.input_size}"
-    if Path(chosen_name).name != chosen_name or chosen_name.startswith("."):
-        raise BadSetting(f"--name {chosen_name!r} is not a folder's name: use letters, digits, - and _")
-    finished = _train(workspace, recipe, chosen_name)
+    _check_name("--name", chosen_name)
+    model_name = model_name or chosen_name
+    _check_name("--as", model_name)
+    finished = _train(workspace, recipe, chosen_name, model_name)
+    if finished is None:  # trained on another backend, which cannot convert
+        _finish_on_tensorflow(workspace, recipe, chosen_name, model_name, as_json=as_json)
+        return
     if as_json:
         print_json(
             {
-                "name": chosen_name,
+                "name": model_name,
+                "run": chosen_name,
                 "space": finished.model.space,
-                "model": str(workspace.models / chosen_name),
+                "model": str(workspace.models / model_name),
                 "files": [done.to_record() for done in finished.files],
             }
         )
@@ -73,8 +89,25 @@ def command(
             f"mean cosine {done.parity.mean_cosine}"
         )
     click.echo(
-        f"{workspace.models / chosen_name} is ready: `shelfsight-cloud publish` takes it to the devices."
+        f"{workspace.models / model_name} is ready: `shelfsight-cloud publish` takes it to the devices."
     )
+
+
+def _check_name(option: str, name: str) -> None:
+    if Path(name).name != name or name.startswith("."):
+        raise BadSetting(f"{option} {name!r} is not a folder's name: use letters, digits, - and _")
+
+
+def _left_out(given: str) -> tuple[str, ...]:
+    """Read SKUs from the option, or from the file that it names: separated by commas or line ends."""
+    text = given
+    if given.startswith("@"):
+        try:
+            text = Path(given[1:]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadSetting(f"--leave-out {given} cannot be read ({error}): check the path") from error
+    words = (word.strip() for word in text.replace("\n", ",").split(","))
+    return tuple(dict.fromkeys(word for word in words if word))
 
 
 def _recipe(
@@ -93,26 +126,61 @@ def _recipe(
     return replace(recipe, **given)
 
 
-def _train(workspace: Workspace, recipe: Recipe, name: str) -> "Finished":
-    from cloud.training.runtime import prepare
-
-    machine = prepare(recipe.seed)
-    # These import TensorFlow, which is there now.
+def _train(workspace: Workspace, recipe: Recipe, name: str, model_name: str) -> "Finished | None":
+    """Train what is left to train and make the model; None on a backend that cannot convert it."""
     from cloud.training.data import choose_examples
-    from cloud.training.finish import finish
-    from cloud.training.loop import train_network
     from cloud.training.run import RunFolder
+    from cloud.training.runtime import prepare
 
     photos = _photos(workspace)
     examples = choose_examples(photos, recipe)
-    packshots = [photo for photo in photos if photo.kind == "packshot"]
+    machine = prepare(recipe.seed)
+    from cloud.training.loop import train_network  # imports Keras, which is prepared now
+
     run = RunFolder(workspace.runs / name)
+    into = run if model_name == name else run.finished_as(model_name)
     with _progress() as progress:
-        trained = train_network(examples, recipe, run, machine, progress)
-        finished = finish(trained, examples, packshots, recipe=recipe, run=run, name=name, progress=progress)
-    _install(run.model, workspace.models / name)
+        trained = train_network(examples, _recipe_of(run, recipe, into), run, machine, progress)
+        if machine.backend != "tensorflow":
+            return None
+        from cloud.training.finish import finish
+
+        finished = finish(
+            trained,
+            examples,
+            [photo for photo in photos if photo.kind == "packshot"],
+            recipe=recipe,
+            run=run,
+            name=model_name,
+            progress=progress,
+            into=into,
+        )
+    _install(into.model, workspace.models / model_name)
     shutil.rmtree(run.pictures, ignore_errors=True)
     return finished
+
+
+def _recipe_of(run: "RunFolder", recipe: Recipe, into: "RunFolder") -> Recipe:
+    """Return the run's own recipe where it is finished under another name, so that it stays as it is."""
+    if into == run or not (run.folder / "recipe.toml").exists():
+        return recipe
+    own = run.recipe()
+    recipe.check_same_training(own)
+    return own
+
+
+def _finish_on_tensorflow(
+    workspace: Workspace, recipe: Recipe, name: str, model_name: str, *, as_json: bool
+) -> None:
+    """Finish a trained run in a process of its own, whose Keras stands on TensorFlow; end as it ends."""
+    words = ["--data", str(workspace.data), "train", "--resume", name, "--as", model_name]
+    words += ["--keep", str(recipe.keep), *(["--json"] if as_json else [])]
+    done = subprocess.run(
+        [sys.executable, "-m", "cloud.commands", *words],
+        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+        check=False,
+    )
+    click.get_current_context().exit(done.returncode)
 
 
 def _photos(workspace: Workspace) -> list[LabeledPhoto]:

@@ -21,16 +21,14 @@ def write_card(
         StorageUnusable, NoSpace: `path` cannot be written.
     """
     model = finished.model
-    weights = recipe.weights if recipe.weights in ("imagenet", "none") else Path(recipe.weights).name
     rows = "".join(
-        f"| {done.variant.file} | {done.variant.size:,} | {done.validation_top1} | "
-        f"{done.parity.mean_cosine} | {done.variant.decision.match_confidence} | "
+        f"| {done.variant.file} | {done.variant.size:,} | {done.validation_top1} | {done.minus_float} | "
+        f"{done.top1_agreement} | {done.parity.mean_cosine} | {done.variant.decision.match_confidence} | "
         f"{done.variant.decision.unknown_similarity} |\n"
         for done in finished.files
     )
-    fields = "".join(
-        f"| {name} | {value} |\n" for name, value in recipe.to_record().items() if name != "weights"
-    )
+    fields = "".join(f"| {name} | {_told(value)} |\n" for name, value in recipe.shown().items())
+    left_out = f" {len(recipe.leave_out)} products were left out of both." if recipe.leave_out else ""
     text = f"""# {model.name}
 
 An embedder for visual product search: a picture of {model.input_size} x {model.input_size} pixels in,
@@ -40,15 +38,17 @@ An embedder for visual product search: a picture of {model.input_size} x {model.
 ## Data
 
 {len(examples.fit)} photos of {len(examples.skus)} products were trained on; {len(examples.validation)} photos
-that were not chose and calibrated. Photos of the catalog's split `test` were not opened. The license of the
-model follows that of the photos and of the beginning weights: fill it in before you give it away.
+that were not chose and calibrated.{left_out} Photos of the catalog's split `test` were not opened. The
+license of the model follows that of the photos and of the beginning weights: fill it in before you give it
+away.
 
 ## Scores on the validation photos
 
-Nearest neighbor among the photos trained on; cosine to `float32.tflite`.
+Nearest neighbor among the photos trained on; points, same product and cosine against `float32.tflite`. It is
+a match from that confidence, and unknown under that similarity.
 
-| file | bytes | right product | mean cosine | match from confidence | unknown under similarity |
-|---|---|---|---|---|---|
+| file | bytes | right product | points | same product | mean cosine | match from | unknown under |
+|---|---|---|---|---|---|---|---|
 {rows}
 The last of {len(metrics)} epochs had a loss of {metrics[-1]["loss"] if metrics else None}. Test scores:
 `shelfsight-cloud evaluate`.
@@ -57,7 +57,6 @@ The last of {len(metrics)} epochs had a loss of {metrics[-1]["loss"] if metrics 
 
 | field | value |
 |---|---|
-| weights | {weights} |
 {fields}
 ## Known weaknesses
 
@@ -66,3 +65,10 @@ things; a larger `keep` forgets less. The thresholds were calibrated on this cat
 and other light move them.
 """
     write_atomically(path, text.encode())
+
+
+def _told(value: object) -> str:
+    """Write a recipe's value for a table's cell."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {weight}" for name, weight in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from cloud.training.averaging import interpolate
 from cloud.training.card import write_card
 from cloud.training.data import Examples, LabeledPhoto, Progress, load_pictures
 from cloud.training.loop import Trained
-from cloud.training.neighbors import top1
+from cloud.training.neighbors import nearest
 from cloud.training.network import save_network
 from cloud.training.recipe import Recipe
 from cloud.training.run import RunFolder
@@ -34,12 +34,23 @@ _FEW = 3  # references a product in a small catalog
 
 @dataclass(frozen=True, slots=True)
 class FinishedFile:
-    """One file of a finished model, measured on validation photos (on fitted ones where there are none)."""
+    """One file of a finished model, measured on validation photos.
+
+    Attributes:
+        variant: the file.
+        parity: how far it strays from the float file; on fitted photos where there are no others.
+        calibration: what its similarities mean.
+        validation_top1: share of the photos whose nearest fitted photo is of their product.
+        minus_float: the same less that of the float file, in points (hundredths).
+        top1_agreement: share of the photos that it and the float file say the same product of.
+    """
 
     variant: Variant
     parity: Parity
     calibration: Calibration
     validation_top1: float | None
+    minus_float: float | None
+    top1_agreement: float | None
 
     def to_record(self) -> dict[str, object]:
         """Return the measurements as plain values."""
@@ -48,6 +59,8 @@ class FinishedFile:
             "file": self.variant.file,
             "size": self.variant.size,
             "validation_top1": self.validation_top1,
+            "minus_float": self.minus_float,
+            "top1_agreement": self.top1_agreement,
             "parity": asdict(self.parity),
             "calibration": calibration,
         }
@@ -84,8 +97,12 @@ def finish(
     run: RunFolder,
     name: str,
     progress: Progress,
+    into: RunFolder | None = None,
 ) -> Finished:
     """Write `network.keras` and the model folder of a run; a model folder that is there is replaced.
+
+    One training may be finished in several ways, with more or less of what it began with kept; the network
+    of `trained` then stays as it was.
 
     Args:
         trained: the network after its last epoch.
@@ -95,6 +112,7 @@ def finish(
         run: the run's folder.
         name: the model's name.
         progress: told of each step.
+        into: where network and model are written, instead of `run`.
 
     Raises:
         BadNetwork: the network cannot be converted, or a file strays too far from it.
@@ -102,18 +120,17 @@ def finish(
         SkipPhoto: a photo of the catalog that cannot be decoded.
         StorageUnusable, NoSpace: the folder cannot be written.
     """
-    network = trained.network
-    mixed = interpolate(trained.begun, network.embedder.get_weights(), recipe.kept)
-    network.embedder.set_weights(mixed)
-    save_network(network, recipe, run.folder)
-    note = read_note(run.folder / "network.keras")
-    photos = _load(examples, packshots, recipe, run, progress)
-    draft = run.folder / ".model.tmp"
+    target_run = into or run
+    draft = target_run.folder / ".model.tmp"
     shutil.rmtree(draft, ignore_errors=True)
     try:
-        draft.mkdir()
+        draft.mkdir(parents=True)
     except OSError as error:
         raise storage_error(error, draft) from error
+    _save_mixed(trained, recipe, target_run)
+    network_file = target_run.folder / "network.keras"
+    note = read_note(network_file)
+    photos = _load(examples, packshots, recipe, run, progress)
 
     chosen = _balanced(photos.labels[photos.fit], recipe.calibration_photos)
     typical = list(photos.pictures[chosen])
@@ -121,7 +138,7 @@ def finish(
     exact: Vectors | None = None
     for number, (target, file) in enumerate(_FILES):
         progress("converting and measuring", number, len(_FILES), file)
-        write_atomically(draft / file, convert(run.folder / "network.keras", typical, target))
+        write_atomically(draft / file, convert(network_file, typical, target))
         vectors = _embed(draft / file, photos.pictures, note, progress)
         exact = vectors if exact is None else exact
         files.append(_measure(draft / file, target, photos, vectors, exact))
@@ -133,14 +150,35 @@ def finish(
         input_size=note.input_size,
         row_scale=_row_scale(vectors),
         variants=tuple(done.variant for done in files),
-        folder=run.model,
-        extra={"backbone": note.backbone, "recipe": _shown(recipe)},
+        folder=target_run.model,
+        extra={"backbone": note.backbone, "recipe": recipe.shown(), "parity": _parity(files)},
     )
     finished = Finished(model, tuple(files))
     write_model(model, draft)
     write_card(finished, examples, recipe, trained.metrics, draft / "README.md")
-    _replace(draft, run.model)
+    _replace(draft, target_run.model)
     return finished
+
+
+def _save_mixed(trained: Trained, recipe: Recipe, run: RunFolder) -> None:
+    """Write the network with what the recipe keeps of its beginning."""
+    embedder = trained.network.embedder
+    weights = embedder.get_weights()
+    embedder.set_weights(interpolate(trained.begun, weights, recipe.kept))
+    try:
+        save_network(trained.network, recipe, run.folder)
+    finally:
+        embedder.set_weights(weights)
+
+
+def _parity(files: Sequence[FinishedFile]) -> dict[str, object]:
+    """Return how the int8 file compares to the float one, for `model.json`."""
+    int8 = next(done for done in files if done.variant.target == "cpu")
+    return {
+        "int8_minus_float": int8.minus_float,
+        "mean_cosine": int8.parity.mean_cosine,
+        "top1_agreement": int8.top1_agreement,
+    }
 
 
 def _load(
@@ -186,10 +224,19 @@ def _measure(path: Path, target: str, photos: _Photos, vectors: Vectors, exact: 
         precision=PRECISIONS[target],
         decision=calibration.decision,
     )
-    found = (
-        top1(queries.vectors, queries.labels, fitted.vectors, fitted.labels) if len(queries.labels) else None
+    if not len(queries.labels):
+        return FinishedFile(variant, parity, calibration, None, None, None)
+    found = fitted.labels[nearest(queries.vectors, fitted.vectors)]
+    by_exact = fitted.labels[nearest(exact[photos.validation], exact[photos.fit])]
+    right, exact_right = (float(np.mean(each == queries.labels)) for each in (found, by_exact))
+    return FinishedFile(
+        variant,
+        parity,
+        calibration,
+        validation_top1=round(right, 4),
+        minus_float=round(100 * (right - exact_right), 2),
+        top1_agreement=round(float(np.mean(found == by_exact)), 4),
     )
-    return FinishedFile(variant, parity, calibration, None if found is None else round(found, 4))
 
 
 def _some(references: LabeledVectors) -> LabeledVectors:
@@ -216,12 +263,6 @@ def _rank(labels: NDArray[np.int32]) -> NDArray[np.intp]:
 def _row_scale(vectors: Vectors) -> float:
     """Choose one step of the int8 rows, so that components a tenth larger than any seen here still fit."""
     return round(min(1.0, 1.1 * float(np.abs(vectors).max())) / 127, 8)
-
-
-def _shown(recipe: Recipe) -> dict[str, object]:
-    """Return the recipe without the folder that its weights lay in."""
-    weights = recipe.weights if recipe.weights in ("imagenet", "none") else Path(recipe.weights).name
-    return replace(recipe, weights=weights).to_record()
 
 
 def _replace(draft: Path, final: Path) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cloud.training.averaging import assign_values, read_values, with_averages
 from cloud.training.batches import BatchMaker, FittedPhotos, Prefetched
+from cloud.training.contact_sheet import write_contact_sheet
 from cloud.training.curves import draw_curves
 from cloud.training.data import Examples, Progress, load_pictures
 from cloud.training.distillation import Lessons, Memory, directions_of, load_teacher
@@ -121,6 +122,10 @@ def _epochs(course: _Course, done: Checkpoint | None, on_epoch: OnEpoch) -> Chec
     """Run the epochs that are left; return the state after the last of them."""
     recipe, run = course.recipe, course.run
     metrics = run.metrics(done.epoch if done else 0)
+    if done is None:
+        write_contact_sheet(
+            course.photos.pictures, course.photos.is_packshot, recipe, run.folder / "views.png"
+        )
     validate = Validation(course.examples, recipe, run, course.progress)
     stage: _Stage | None = None
     for epoch in range(done.epoch if done else 0, recipe.epochs):

@@ -205,6 +205,12 @@ class Recipe:
             name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
         }
 
+    def shown(self) -> dict[str, object]:
+        """Return the recipe as plain values for others to see: files by their names, not where they lay."""
+        weights = self.weights if self.weights in ("imagenet", "none") else Path(self.weights).name
+        teachers = tuple("/".join(Path(path).parts[-2:]) for path in self.teachers)
+        return replace(self, weights=weights, teachers=teachers).to_record()
+
     def to_toml(self) -> str:
         """Write the recipe as TOML, one field a line."""
         return "".join(f"{name} = {_as_toml(value)}\n" for name, value in self.to_record().items())

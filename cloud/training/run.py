@@ -6,6 +6,7 @@ begun.npz         the weights it began with
 checkpoint.npz    weights, what is learned beside them, and optimizer after the last whole epoch
 metrics.jsonl     one line an epoch
 curves.png        the same as a picture
+views.png         what the network sees of some photos
 network.keras     the finished float network, with network.json
 model/            the finished model folder
 as/NAME/          network.keras and model/ of the same training finished in another way

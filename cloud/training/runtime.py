@@ -26,12 +26,14 @@ class Machine:
         policy: a Keras dtype policy.
         strategy: a `tf.distribute.Strategy` that mirrors the network over several GPUs; None for one device.
         jit: whether XLA compiles a step; "auto" lets Keras choose.
+        backend: what Keras stands on.
     """
 
     devices: tuple[str, ...]
     policy: str
     strategy: Any = None
     jit: bool | str = False
+    backend: str = "tensorflow"
 
     @property
     def replicas(self) -> int:
@@ -61,13 +63,12 @@ class Machine:
         """Return what the run's `config.json` says of the machine."""
         import keras
 
-        backend = keras.config.backend()
         return {
-            "backend": backend,
+            "backend": self.backend,
             "devices": list(self.devices),
             "policy": self.policy,
             "keras": keras.__version__,
-            backend: metadata.version(backend),
+            self.backend: metadata.version(self.backend),
             "python": platform.python_version(),
             "machine": platform.machine(),
         }
@@ -118,10 +119,10 @@ def _with_jax() -> Machine:
 
     first = jax.devices()[0]
     if first.platform == "tpu":
-        return Machine((str(first),), "mixed_bfloat16", jit=True)
+        return Machine((str(first),), "mixed_bfloat16", jit=True, backend="jax")
     major, _, minor = str(getattr(first, "compute_capability", "0.0")).partition(".")
     capabilities = [(int(major), int(minor or 0))] if first.platform == "gpu" else []
-    return Machine((str(first),), precision(capabilities), jit=True)
+    return Machine((str(first),), precision(capabilities), jit=True, backend="jax")
 
 
 def precision(capabilities: Sequence[tuple[int, int]]) -> str:

@@ -3,7 +3,10 @@
 import json
 import subprocess
 import sys
+import tomllib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -49,10 +52,54 @@ def test_a_folder_of_photos_becomes_a_model_and_json_tells_of_it(data: Path, tmp
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert [line["file"] for line in told["files"]] == ["int8.tflite", "float32.tflite", "float16.tflite"]
-    assert "epoch 1 of 1: 2 done loss" in done.stderr
+    assert "epoch 1 of 1: 3 done loss" in done.stderr
     model = open_model(data / "models" / "mine")
     assert (model.name, model.space) == ("mine", told["space"])
     assert not (data / "runs" / "mine" / "pictures").exists()
+
+
+@pytest.mark.training
+def test_a_run_is_trained_once_and_finished_under_other_names(data: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    wanted = replace(
+        TOY,
+        epochs=1,
+        ema=0.9,
+        category_weight=0.5,
+        center_bias=True,
+        dropout=0.1,
+        train_sizes=(64,),
+        leave_out=("pack-3",),
+        weights=str(_weights(tmp_path)),
+    )
+    recipe.write_text(wanted.to_toml())
+    told = _train(data, "--name", "mine", "--recipe", str(recipe), "--json")
+    other = _train(data, "--resume", "mine", "--keep", "0.75", "--as", "general", "--json")
+    assert (other["name"], other["run"]) == ("general", "mine")
+    assert other["space"] != told["space"], "more of the beginning is another embedding space"
+    kept = [tomllib.loads((data / "runs" / "mine" / "recipe.toml").read_text())["keep"]]
+    kept += [open_model(data / "models" / name).extra["recipe"]["keep"] for name in ("mine", "general")]
+    assert kept == [TOY.keep, TOY.keep, 0.75]
+    model = open_model(data / "models" / "general")
+    assert model.extra["recipe"]["leave_out"] == ["pack-3"]
+    assert set(model.extra["parity"]) == {"int8_minus_float", "mean_cosine", "top1_agreement"}
+    assert len((data / "runs" / "mine" / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def _weights(folder: Path) -> Path:
+    """Write random weights as a file: what is read from a file may be kept."""
+    from cloud.training.network import build_network
+
+    path = folder / "beginning.weights.h5"
+    build_network(TOY).backbone.save_weights(path)
+    return path
+
+
+def _train(data: Path, *words: str) -> Any:
+    program = [sys.executable, "-m", "cloud.commands", "--data", str(data), "train", *words]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +108,9 @@ def test_a_folder_of_photos_becomes_a_model_and_json_tells_of_it(data: Path, tmp
         (["--name", "../mine"], "is not a folder's name"),
         (["--resume", "none"], "there is no run 'none'"),
         (["--epochs", "0"], "epochs is 0"),
+        (["--as", "../mine"], "is not a folder's name"),
+        (["--leave-out", "@nowhere.txt"], "--leave-out @nowhere.txt cannot be read"),
+        (["--leave-out", "pack-1,pack-9"], "leave_out names 'pack-9'"),
         (["--recipe", "nowhere.toml"], "cannot be read"),
     ],
 )
