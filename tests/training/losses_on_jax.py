@@ -34,7 +34,7 @@ ALL = {**WITH_CENTERS, **OF_PAIRS}
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
 def some_batch(seed: int = 0, count: int = 9) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

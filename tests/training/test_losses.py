@@ -211,6 +211,17 @@ def test_a_gradient_is_finite_where_embeddings_are_identical_or_opposite(
     assert np.isfinite(gradient(loss, embeddings, numbers)).all()
 
 
+@pytest.mark.parametrize("name", recipes.LOSSES)
+def test_the_largest_scale_of_a_recipe_overflows_nowhere(name: str) -> None:
+    embeddings, _, centers = some_batch(4)
+    embeddings[:4] = centers.T[0]  # as near to one center as can be, rightly and wrongly
+    labels = np.array([0, 1, 2, 0, 1, 2, 3, 4, 4], np.int32)
+    ((_, _, loss),) = make_losses(Recipe(losses={name: 1.0}, softmax_scale=256.0), PRODUCTS)
+    loss.begin(centers)
+    assert 0 < value(loss, embeddings, labels) < 1000
+    assert np.isfinite(gradient(loss, embeddings, labels)).all()
+
+
 @pytest.mark.parametrize("name", WITH_CENTERS)
 def test_the_loss_falls_as_an_embedding_moves_to_the_center_of_its_product(name: str) -> None:
     embeddings, labels, centers = some_batch(5)

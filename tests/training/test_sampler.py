@@ -48,7 +48,7 @@ SHOP = Shop([7] * PRODUCTS, [1] * PRODUCTS)
 
 
 def all_photos(batches: list[Batch]) -> list[int]:
-    return np.concatenate([batch.photos for batch in batches]).tolist()
+    return [int(photo) for batch in batches for photo in batch.photos]
 
 
 EVERY_WAY = [
