@@ -51,7 +51,7 @@ def name_effects(recipe: Recipe, parameters: Parameters) -> list[list[str]]:
 
     def tell(what: str, order: str, first: int, end: int, number: str | None = None) -> None:
         for row in range(first, end):
-            told = what if number is None else f"{what} {float(parameters[number][row]):.3g}"
+            told = what if number is None else f"{what} {abs(float(parameters[number][row])):.3g}"
             names[parameters[order][row]].append(told)
 
     for row in range(paste.pasted_views(recipe, count)):

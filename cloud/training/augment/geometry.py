@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from cloud.training.augment.groups import Parameters, draw_order, group_size
+from cloud.training.augment.groups import Parameters, draw_order, group_size, put_back
 from cloud.training.recipe import Recipe
 
 LARGEST_ASPECT = 4 / 3
@@ -62,7 +62,7 @@ def view(pictures: Any, parameters: dict[str, Any], warped: int, size: int) -> A
     tilted = sample(ops.take(pictures, order[:warped], axis=0), parameters["warp"][:warped], size)
     if views is None:
         return ops.take(tilted, ops.argsort(order), axis=0)
-    return ops.scatter_update(views, order[:warped, None], tilted)
+    return put_back(views, order, tilted)
 
 
 def resample(pictures: Any, boxes: Any, size: int) -> Any:
@@ -76,10 +76,11 @@ def resample(pictures: Any, boxes: Any, size: int) -> Any:
     return ops.transpose(ops.reshape(crops, (count, size, size, channels)), (0, 2, 1, 3))
 
 
-def resampling_matrix(begin: Any, end: Any, side: int, size: int) -> Any:
+def resampling_matrix(begin: Any, end: Any, side: int, size: int, *, repeat: bool = False) -> Any:
     """Return the weights (n, size, side) that make `size` pixels of those from `begin` to `end` of `side`.
 
-    `begin` and `end` (n,) are measured in 0..1; beyond there is nothing, weights 0.
+    `begin` and `end` (n,) are measured in 0..1. Beyond that is nothing, weights 0, unless the pixels at the
+    border shall `repeat`.
     """
     step = (end - begin) * (side / size)
     middles = begin[:, None] * side + step[:, None] * (ops.arange(size, dtype="float32") + 0.5) - 0.5
@@ -88,7 +89,8 @@ def resampling_matrix(begin: Any, end: Any, side: int, size: int) -> Any:
     reach = ops.maximum(1.0, ops.abs(step))[:, None, None]
     away = ops.abs(middles[:, :, None] - ops.arange(side, dtype="float32"))
     weights = ops.maximum(0.0, 1.0 - away / reach)
-    return weights * (inside[:, :, None] / ops.sum(weights, axis=2, keepdims=True))
+    weights = weights / ops.sum(weights, axis=2, keepdims=True)
+    return weights if repeat else weights * inside[:, :, None]
 
 
 def sample(pictures: Any, warps: Any, size: int) -> Any:

@@ -28,6 +28,15 @@ def draw_order(rng: np.random.Generator, count: int) -> NDArray[np.int32]:
 
 def on_group(views: Any, order: Any, size: int, change: Callable[[Any], Any]) -> Any:
     """Return `views` (n, ...) with the first `size` views that `order` names replaced by `change` of them."""
-    chosen = order[:size]
-    changed = change(ops.take(views, chosen, axis=0))
-    return ops.scatter_update(views, chosen[:, None], ops.cast(changed, views.dtype))
+    return put_back(views, order, change(ops.take(views, order[:size], axis=0)))
+
+
+def put_back(views: Any, order: Any, changed: Any) -> Any:
+    """Return `views` (n, ...) with `changed` (k, ...) in the places of the first k views that `order` names.
+
+    They are gathered, not scattered: TensorFlow, told to be deterministic, scatters on the host alone.
+    """
+    count = views.shape[0]
+    row = ops.argsort(order)
+    source = ops.where(row < changed.shape[0], count + row, ops.arange(count, dtype="int32"))
+    return ops.take(ops.concatenate([views, ops.cast(changed, views.dtype)], axis=0), source, axis=0)

@@ -26,11 +26,13 @@ def draw(recipe: Recipe, count: int, rng: np.random.Generator) -> Parameters:
     brightness, saturation, contrast = 1 + rng.uniform(-recipe.jitter, recipe.jitter, (3, count))
     tint = 1 + rng.uniform(-recipe.jitter, recipe.jitter, (count, 3)) / 3
     gain = brightness[:, None] * tint
-    # A part of the exposure is the shutter's, which clips; the rest is the camera's curve, which does not.
+    # A part of the exposure is the shutter's, which clips; the rest is the camera's curve, which does not. As
+    # cameras take care of what is light, at most half of what makes a picture lighter clips.
     stops = rng.uniform(-recipe.exposure, recipe.exposure, count)
-    curve = rng.uniform(0, 1, count) * stops
-    gamma = 1 + curve * np.log(_STOP) / np.log(_MIDDLE_GRAY)
-    gain *= (_STOP ** (stops - curve))[:, None]
+    shutter = rng.uniform(0, np.where(stops > 0, 0.5, 1.0), count) * stops
+    gain *= (_STOP**shutter)[:, None]
+    middle = np.log(_MIDDLE_GRAY)
+    gamma = (middle + stops * np.log(_STOP)) / np.minimum(middle + shutter * np.log(_STOP), -0.1)
     warm = rng.uniform(-COLOR_SHIFT, COLOR_SHIFT, count)
     green = rng.uniform(-GREEN_SHIFT, GREEN_SHIFT, count)
     lamp = np.exp(np.stack([warm, green, -warm], axis=1))
@@ -48,24 +50,27 @@ def draw(recipe: Recipe, count: int, rng: np.random.Generator) -> Parameters:
 
 
 def expose(views: Any, parameters: dict[str, Any], recipe: Recipe) -> Any:
-    """Return views in 0..255 under another light, seen by a camera with another curve and other colors."""
+    """Return views under another light, seen by a camera with another curve and other colors."""
     if recipe.jitter or recipe.exposure or recipe.color_temperature:
-        views = views * parameters["gain"][:, None, None, :]
+        views = _recolor(views, parameters)
     if recipe.exposure:
-        views = ops.clip(views, 1.0, 255.0)
-        views = 255.0 * ops.exp(parameters["gamma"][:, None, None, None] * ops.log(views * (1 / 255.0)))
-    if recipe.jitter:
-        views = _recolor(views, parameters["saturation"], parameters["contrast"])
+        shares = ops.clip(views * (1 / 255.0), 1 / 255.0, 1.0)
+        views = 255.0 * ops.exp(parameters["gamma"][:, None, None, None] * ops.log(shares))
     return views
 
 
-def _recolor(views: Any, saturation: Any, contrast: Any) -> Any:
-    """Multiply the distance from gray by `saturation`, then that from the view's mean by `contrast`."""
-    gray = ops.matmul(views, ops.reshape(ops.convert_to_tensor(_GRAY, "float32"), (3, 1)))
-    mean = ops.mean(gray, axis=(1, 2, 3), keepdims=True)
-    contrast = contrast[:, None, None, None]
-    color = contrast * saturation[:, None, None, None]
-    return views * color + (gray * (contrast - color) + mean * (1.0 - contrast))
+def _recolor(views: Any, parameters: dict[str, Any]) -> Any:
+    """Multiply by `gain`, the distance from gray by `saturation`, and that from the mean by `contrast`.
+
+    All three are linear: one matrix and one sum a view do it.
+    """
+    gain, contrast = parameters["gain"], parameters["contrast"][:, None, None]
+    color = contrast * parameters["saturation"][:, None, None]
+    to_gray = gain * ops.convert_to_tensor(_GRAY, "float32")
+    mean = ops.sum(ops.mean(views, axis=(1, 2)) * to_gray, axis=1)[:, None, None]
+    matrix = color * (ops.eye(3) * gain[:, :, None]) + (contrast - color) * to_gray[:, :, None]
+    pixels = ops.reshape(views, (views.shape[0], -1, 3))
+    return ops.reshape(ops.matmul(pixels, matrix) + mean * (1.0 - contrast), views.shape)
 
 
 def draw_glare(recipe: Recipe, count: int, rng: np.random.Generator) -> Parameters:

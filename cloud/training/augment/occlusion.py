@@ -98,7 +98,7 @@ def _depth(parts: Any, side: int) -> Any:
         across, down = middles[None, None, :] - x, middles[None, :, None] - y
         beyond_end = ops.abs(across * cos + down * sin) - length
         beyond_side = ops.abs(down * cos - across * sin) - width
-        outside = ops.hypot(ops.maximum(beyond_end, 0.0), ops.maximum(beyond_side, 0.0))
+        outside = ops.sqrt(ops.maximum(beyond_end, 0.0) ** 2 + ops.maximum(beyond_side, 0.0) ** 2)
         depth = radius - outside - ops.minimum(ops.maximum(beyond_end, beyond_side), 0.0)
         deepest = depth if deepest is None else ops.maximum(deepest, depth)
     return deepest

@@ -27,7 +27,8 @@ def draw(recipe: Recipe, count: int, size: int, rng: np.random.Generator) -> Par
     if not recipe.blur and not recipe.motion:
         return {}
     side = kernel_side(size)
-    focus = _disks(rng.uniform(*FOCUS_RADIUS, count) * size, side)
+    # A smaller disk than of 0.7 pixels would not reach the next one.
+    focus = _disks(np.maximum(rng.uniform(*FOCUS_RADIUS, count) * size, 0.7), side)
     motion = _lines(rng.uniform(*MOTION_LENGTH, count) * size, rng.uniform(0, np.pi, count), side)
     kernels = np.concatenate([focus[: group_size(recipe.blur, count)], motion])[:count]
     return {"blur_order": draw_order(rng, count), "blur_kernel": kernels.astype(np.float32)}
@@ -72,8 +73,8 @@ def coarsen(views: Any, parameters: dict[str, Any], size: int) -> Any:
     shrink = parameters["coarse"][:size]
     few = int(np.ceil(side / SHRINK[0]))
     nothing = ops.zeros_like(shrink)
-    # `few` is the most pixels that are left; after stronger shrinking the last of them are beyond the view.
-    down = resampling_matrix(nothing, shrink * (few / side), side, few)
+    # `few` is the most pixels that are left; after stronger shrinking the last ones repeat the border.
+    down = resampling_matrix(nothing, shrink * (few / side), side, few, repeat=True)
     up = resampling_matrix(nothing, side / (shrink * few), few, side)
     both = ops.matmul(up, down)
 

@@ -12,8 +12,8 @@ from cloud.training.recipe import Recipe
 
 # The brightest spot of a packshot's border is its ground if its darkest color reaches this.
 WHITE = 225.0
-# How much darker than that a pixel is at most if it is ground, and surely not: between, it is both. As a rule the
-# ground is white to the last step, and a white carton on it only a few steps darker.
+# How much darker than that a pixel is at most if it is ground, and surely not: between, it is both. As a rule
+# the ground is white to the last step, and a white carton on it only a few steps darker.
 GROUND = (2.0, 12.0)
 # The same within `EDGE` // 2 pixels of the ground, where pixels are mixed.
 MIXED = (4.0, 200.0)
@@ -22,19 +22,21 @@ EDGE = 5
 ROOM = (1.0, 1.7)
 BACKGROUND_AREA = 0.15
 # Side of the coarse picture on which the ground is followed from the border inwards.
-_COARSE = 48
+_COARSE = 36
+# How many of its pixels the ground is followed: to the middle, and around a corner.
+_STEPS = 26
 
 
 def pasted_views(recipe: Recipe, count: int) -> int:
     """Return how many packshots of a batch are laid on another ground, at most.
 
-    Where packshots are in a batch by chance, there is room for a quarter of the batch.
+    Where it is chance that brings them into a batch, they are taken to be an eighth of it.
     """
     if "packshot" not in recipe.fit_kinds:
         return 0
     if "in-store" not in recipe.fit_kinds:
         return group_size(recipe.paste, count)
-    expected = recipe.packshots_per_batch or count / 4
+    expected = recipe.packshots_per_batch or count / 8
     return group_size(recipe.paste * expected / count, count)
 
 
@@ -87,7 +89,7 @@ def paste(pictures: Any, backgrounds: Any, parameters: dict[str, Any], size: int
 
 def ground_share(pictures: Any) -> Any:
     """Return how far each pixel is ground, (k, P, P, 1) in 0..1: near white, and reached from the border."""
-    darkest = ops.min(pictures, axis=3, keepdims=True)
+    darkest = ops.minimum(ops.minimum(pictures[..., :1], pictures[..., 1:2]), pictures[..., 2:])
     side = pictures.shape[1]
     coarse = _through(darkest, side, _COARSE)
     rim = ops.concatenate([coarse[:, 0], coarse[:, -1], coarse[:, :, 0], coarse[:, :, -1]], axis=1)
@@ -95,7 +97,8 @@ def ground_share(pictures: Any) -> Any:
     free = ops.cast((coarse > white - GROUND[1]) & (white >= WHITE), "float32")
     ground = _ramp(white - darkest, GROUND) * _through(_reached(free), _COARSE, side)
     # Beside the ground a pixel is mixed of ground and product; elsewhere something as light is product.
-    beside = ops.max_pool(ground, EDGE, strides=1, padding="same")
+    beside = ops.max_pool(ground, (1, EDGE), (1, 1), padding="same")
+    beside = ops.max_pool(beside, (EDGE, 1), (1, 1), padding="same")
     return ops.maximum(ground, beside * _ramp(white - darkest, MIXED))
 
 
@@ -117,7 +120,7 @@ def _reached(free: Any) -> Any:
     Those two are for the cells that the product's edge runs through.
     """
     reached = ops.zeros_like(free)
-    for _ in range(_COARSE):
+    for _ in range(_STEPS):
         from_outside = ops.pad(reached, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1.0)
-        reached = free * ops.max_pool(from_outside, 3, strides=1, padding="valid")
-    return ops.max_pool(reached, 5, strides=1, padding="same")
+        reached = free * ops.max_pool(from_outside, (3, 3), (1, 1), padding="valid")
+    return ops.max_pool(reached, (5, 5), (1, 1), padding="same")

@@ -13,7 +13,7 @@ from cloud.training.recipe import Recipe
 LARGEST_NOISE = 30.0
 # Share of the variance that is there in the dark; the rest grows with the light (shot noise).
 _DARK_SHARE = 0.3
-# How far apart in one field of noise two views may look.
+# How many rows apart in the field of noise two views may begin.
 _ROAM = 64
 JPEG_QUALITY = (12.0, 60.0)
 # The example tables of the standard (ITU-T T.81, 1992, annex K), which nearly every camera's encoder scales.
@@ -34,25 +34,36 @@ _TO_RGB = ((1.0, 1.0, 1.0), (0.0, -0.344136, 1.772), (1.402, -0.714136, 0.0))
 
 
 def draw_noise(recipe: Recipe, count: int, size: int, rng: np.random.Generator) -> Parameters:
-    """Draw `noise_order`, `noise_sigma` (n,), `noise_place` (n, 3) and `noise_field` (n, h, W, 3).
+    """Draw `noise_order`, `noise_sigma`, `noise_row` (n,) and `noise_field` (n, h, S, 3).
 
-    One field of noise, in n strips, serves the whole batch: each view sees its own part of it, with grains of
-    one or two pixels (`noise_place`: row, column, grain).
+    One field of noise, in n strips, serves the whole batch. Its upper part has grains of one pixel, its lower
+    part of two; each view sees `size` rows of it from its own first row on, as they are or negated.
     """
     if not recipe.noise:
         return {}
-    side = size + _ROAM
-    places = np.concatenate([rng.integers(0, _ROAM, (count, 2)), rng.integers(1, 3, (count, 1))], axis=1)
-    strips = (count, -(-side // count), side, 3)
-    # Cameras smooth the noise of colors more than that of light.
-    field = 0.5 * rng.standard_normal(strips, np.float32)
-    field += 0.8 * rng.standard_normal((*strips[:3], 1), np.float32)
+    half = -(-size // 2)
+    coarse = _draw_field(rng, half + _ROAM, half)
+    coarse = coarse.repeat(2, axis=0).repeat(2, axis=1)[:, :size]
+    strips = -(-(size + _ROAM + len(coarse)) // count)
+    fine = _draw_field(rng, strips * count - len(coarse), size)
+    rows = rng.integers(0, _ROAM, count)
+    rows += rng.integers(0, 2, count) * len(fine)
+    sigma = rng.uniform(0, LARGEST_NOISE, count) * rng.choice([-1, 1], count)
     return {
         "noise_order": draw_order(rng, count),
-        "noise_sigma": rng.uniform(0, LARGEST_NOISE, count).astype(np.float32),
-        "noise_place": places.astype(np.int32),
-        "noise_field": field,
+        "noise_sigma": sigma.astype(np.float32),
+        "noise_row": rows.astype(np.int32),
+        "noise_field": np.concatenate([fine, coarse]).reshape(count, strips, size, 3),
     }
+
+
+def _draw_field(rng: np.random.Generator, rows: int, columns: int) -> NDArray[np.float32]:
+    """Draw noise of deviation 1; cameras smooth the noise of colors more than that of light."""
+    own, common = (
+        rng.standard_normal((rows, columns, 3), np.float32),
+        rng.standard_normal((rows, columns, 1), np.float32),
+    )
+    return np.float32(0.6) * own + np.float32(0.8) * common
 
 
 def add_noise(views: Any, parameters: dict[str, Any], size: int) -> Any:
@@ -61,13 +72,9 @@ def add_noise(views: Any, parameters: dict[str, Any], size: int) -> Any:
         return views
     side = views.shape[1]
     field = parameters["noise_field"]
-    field = ops.reshape(field, (field.shape[0] * field.shape[1], field.shape[2] * 3))
-    places = parameters["noise_place"][:size]
-    steps = ops.arange(side, dtype="int32")[None, :] // places[:, 2:]
-    rows = ops.take(field, places[:, :1] + steps, axis=0)
-    rows = ops.reshape(rows, (size, side, parameters["noise_field"].shape[2], 3))
-    columns = ops.broadcast_to((places[:, 1:2] + steps)[:, None, :, None], (size, side, side, 3))
-    grain = ops.take_along_axis(rows, columns, axis=2)
+    field = ops.reshape(field, (field.shape[0] * field.shape[1], side * 3))
+    rows = parameters["noise_row"][:size, None] + ops.arange(side, dtype="int32")
+    grain = ops.reshape(ops.take(field, rows, axis=0), (size, side, side, 3))
     sigma = parameters["noise_sigma"][:size, None, None, None]
 
     def noisy(chosen: Any) -> Any:
@@ -99,7 +106,7 @@ def compress(views: Any, parameters: dict[str, Any], size: int) -> Any:
         )
         planes = ops.matmul(whole, ops.convert_to_tensor(_TO_YCC, "float32"))
         light = _quantize(planes[..., :1] - 128.0, quality, _LUMINANCE) + 128.0
-        colors = _quantize(ops.average_pool(planes[..., 1:], 2), quality, _CHROMINANCE)
+        colors = _quantize(ops.average_pool(planes[..., 1:], (2, 2), (2, 2)), quality, _CHROMINANCE)
         colors = ops.repeat(ops.repeat(colors, 2, axis=1), 2, axis=2)
         decoded = ops.matmul(
             ops.concatenate([light, colors], axis=3), ops.convert_to_tensor(_TO_RGB, "float32")
