@@ -1,15 +1,33 @@
 """`shelfsight-cloud catalog`: bring products and photos in, take them out, look them over."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from cloud.bundled import find_model
 from cloud.catalog import KINDS, Catalog, Kind
-from cloud.commands.options import data_option, json_option, open_workspace, print_json, progress_bar
+from cloud.commands.options import (
+    data_option,
+    json_option,
+    open_workspace,
+    print_json,
+    progress_bar,
+    progress_bars,
+)
+from cloud.embeddings import EmbeddingCache
 from cloud.importers import ImportPlan, ImportReport, PlannedPhoto, import_plan, read_plan
-from cloud.inspection import inspect_catalog
+from cloud.inspection import doubt_findings, inspect_catalog, sort_findings
+from cloud.outlier_sheet import draw_doubts
+from cloud.outliers import NOT_COMPARED, Doubts, doubt_labels
+from edge.errors import BadModel, Incompatible, ModelBroken, RuntimeMissing
+from edge.model import open_model
 from edge.products import Product
+
+if TYPE_CHECKING:
+    from cloud.workspace import Workspace
 
 
 @click.group("catalog")
@@ -96,19 +114,59 @@ def list_(data: Path, as_json: bool) -> None:
 
 
 @command.command("check")
+@click.option(
+    "--model",
+    "model_folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Compare labels with this model: general, grocery, one of your own by name, or a folder.",
+)
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw photos that look filed wrongly, beside what speaks against their label, into this PNG.",
+)
 @data_option
 @json_option
-def check(data: Path, as_json: bool) -> None:
-    """Look over products and photos: copies, dark and small photos, products without any."""
+def check(*, model_folder: Path | None, picture: Path | None, data: Path, as_json: bool) -> None:
+    """Look over products and photos, and list what a person should mend.
+
+    Copies of photos across products and splits, dark and small photos, products without any; and photos that
+    look like another product than the one they are filed under, as the model sees them. Nothing is changed.
+    """
+    workspace = open_workspace(data)
     catalog = open_catalog(data)
-    with progress_bar("Looking at photos") as progress:
-        findings = inspect_catalog(catalog, progress)
+    with progress_bars() as tell:
+        findings = inspect_catalog(catalog, lambda done, total: tell("Looking at photos", done, total))
+        doubts = _doubts(workspace, catalog, model_folder, tell)
+    findings = sort_findings([*findings, *doubt_findings(doubts.found)])
+    if picture is not None:
+        draw_doubts(catalog, doubts.found, picture)
     if as_json:
         print_json([asdict(finding) for finding in findings])
         return
     for finding in findings:
         click.echo(f"{finding.sku}: {' '.join((finding.source, finding.reason)).strip()}")
     click.echo(f"{len(findings)} things to look at" if findings else "Nothing to mend")
+
+
+def _doubts(
+    workspace: "Workspace",
+    catalog: Catalog,
+    model_folder: Path | None,
+    tell: Callable[[str, int, int], None],
+) -> Doubts:
+    """Compare labels; where no model was asked for and none runs here, say so and go on without."""
+    try:
+        model = open_model(find_model(model_folder, workspace))
+        with EmbeddingCache(workspace.cache) as cache:
+            return doubt_labels(
+                catalog, model, cache, lambda done, total: tell("Comparing labels", done, total)
+            )
+    except (BadModel, ModelBroken, Incompatible, RuntimeMissing) as error:
+        if model_folder is not None:
+            raise
+        click.echo(f"Labels were not compared, for want of a model: {error}", err=True)
+        return NOT_COMPARED
 
 
 def open_catalog(data: Path) -> Catalog:
