@@ -123,38 +123,6 @@ def encode_jpeg(picture: Picture, quality: int = 90) -> bytes:
     return buffer.getvalue()
 
 
-def quality_problem(picture: Picture) -> str | None:
-    """Tell why nothing can be recognized in a picture: `too_dark`, `too_bright`, `nothing_in_view`, or None.
-
-    Only blatant cases (a covered lens, a lamp, a bare wall): of a coarse grid of pixels, all but 1 % are
-    nearly black or nearly white, or differ by less than 6 of 255 levels from their mean. A small pack on a
-    white ground is no problem.
-
-    Raises:
-        PhotoUnreadable: not a `uint8` (height, width, 3) array.
-    """
-    check_picture(picture)
-    step = max(1, min(picture.shape[:2]) // 32)
-    channels = [picture[::step, ::step, channel].ravel() for channel in (1, 0, 2)]
-    few = channels[0].size // 100
-    for problem, holds in (("too_dark", _is_dark), ("too_bright", _is_bright), ("nothing_in_view", _is_even)):
-        if all(holds(channel, few) for channel in channels):
-            return problem
-    return None
-
-
-def _is_dark(channel: Picture, few: int) -> bool:
-    return int(np.count_nonzero(channel >= 24)) <= few
-
-
-def _is_bright(channel: Picture, few: int) -> bool:
-    return int(np.count_nonzero(channel <= 250)) <= few
-
-
-def _is_even(channel: Picture, few: int) -> bool:
-    return int(np.count_nonzero(np.abs(channel - channel.mean(dtype=np.float32)) >= 6)) <= few
-
-
 def check_picture(picture: NDArray[Any]) -> None:
     """Refuse what is not a picture.
 

@@ -23,10 +23,11 @@ from edge.errors import (
     StorageUnusable,
     TrialFailed,
 )
-from edge.image import Picture, decode_to_fit, fit, load_photo, quality_problem
+from edge.image import Picture, decode_to_fit, fit, load_photo
 from edge.index import Hit, IndexRecord, SearchIndex, prepare_index
 from edge.model import Decision, Variant, choose_variant
 from edge.products import Product
+from edge.quality import quality_problem
 from edge.release import Golden, Release
 from edge.segments import SegmentStack
 

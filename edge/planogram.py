@@ -130,10 +130,11 @@ def observe(
     - the slot's product is the best candidate of a match or of an unsure answer: ok, because a camera that
       expects a product needs less proof than one that does not;
     - another product matches: misplaced;
-    - the crop is bare, and the answer is unknown or finds nothing in view: empty;
-    - anything else (a hand, a product that is not in the catalog): unknown.
+    - the crop is bare, and the answer is unknown or finds nothing, or next to nothing, in view: empty;
+    - anything else (a hand, a product that is not in the catalog, a blurred picture): unknown.
     """
-    nothing_in_view = answer.reason == "nothing_in_view"
+    # A price tag on a bare wall is too small a thing to be recognized, and no product.
+    nothing_in_view = answer.reason in ("nothing_in_view", "too_far")
     # Where there is nothing to be seen, the nearest product is still the nearest, and says nothing.
     best = answer.candidates[0] if answer.candidates and not nothing_in_view else None
     similarity = best.similarity if best is not None else 0.0

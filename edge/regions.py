@@ -9,7 +9,8 @@ import math
 import numpy as np
 
 from edge.errors import BadSetting, PhotoTooSmall
-from edge.image import SMALLEST_SIDE, Picture, check_picture, fit, quality_problem
+from edge.image import SMALLEST_SIDE, Picture, check_picture, fit
+from edge.quality import quality_problem
 
 # left, top, right, bottom as fractions of the frame's width and height, 0 to 1, from the upper left corner.
 Box = tuple[float, float, float, float]
@@ -71,6 +72,8 @@ def is_bare(picture: Picture) -> bool:
 
     It knows nothing of products. A pack with a plain face that fills the crop looks bare, and an empty place
     in front of a patterned wall does not; a reference picture of the empty place is surer. Darkness is not
-    emptiness: in a picture that is too dark or too bright nothing can be said, and the answer is False.
+    emptiness: in a picture that is too dark, too bright or full of glare nothing can be said, and the answer
+    is False.
     """
-    return quality_problem(picture) in (None, "nothing_in_view") and texture(picture) < BARE_TEXTURE
+    lit = quality_problem(picture) not in ("too_dark", "too_bright", "glare")
+    return lit and texture(picture) < BARE_TEXTURE

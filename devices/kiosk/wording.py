@@ -10,6 +10,9 @@ _POSES = {
     "nothing_in_view": ("Ready", "Show me a product", "Hold it in front of the camera."),
     "too_dark": ("Too dark", "I cannot see enough", "A little more light, please."),
     "too_bright": ("Too bright", "I cannot see enough", "Turn it away from the light, please."),
+    "too_far": ("Too far away", "I cannot make it out", "Hold it closer, please."),
+    "glare": ("Too much glare", "The light hides it", "Turn it away from the light, please."),
+    "blurred": ("Blurred", "I cannot make it out", "Hold it still for a moment, please."),
 }
 
 

@@ -15,6 +15,7 @@ from devices.kiosk.wording import words_for
 from edge.image import decode
 from edge.matcher import Answer, Candidate, Timings
 from edge.products import Product
+from edge.quality import PROBLEMS
 from tests.devices.conftest import SKUS, events_of, pack
 from tests.edge.drawn_release import photograph
 
@@ -53,12 +54,24 @@ APPLE = Candidate(Product("A1", "Apple", "Fruit", price="2.49"), 0.9, 0.998)
         (answer("unsure", APPLE, reason="nothing_in_view"), "waiting", "Ready", None),
         (answer("unsure", APPLE, reason="too_dark"), "waiting", "Too dark", None),
         (answer("unsure", APPLE, reason="too_bright"), "waiting", "Too bright", None),
+        (answer("unsure", APPLE, reason="too_far"), "waiting", "Too far away", None),
+        (answer("unsure", APPLE, reason="glare"), "waiting", "Too much glare", None),
+        (answer("unsure", APPLE, reason="blurred"), "waiting", "Blurred", None),
     ],
 )
 def test_every_verdict_has_plain_words(given: Answer, tone: str, heading: str, title: str | None) -> None:
     words = words_for(given, "€")
     assert (words.tone, words.heading) == (tone, heading)
     assert title is None or words.title == title
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_every_fault_of_a_picture_asks_for_something_and_names_no_product(problem: str) -> None:
+    words = words_for(answer("unsure", APPLE, reason=problem))
+    assert words.tone == "waiting"
+    assert words.detail.endswith(".")
+    assert "Apple" not in f"{words.heading} {words.title} {words.detail}"
+    assert not words.others
 
 
 def test_a_match_says_price_and_never_a_whole_hundred_percent() -> None:

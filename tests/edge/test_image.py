@@ -24,7 +24,6 @@ from edge.image import (
     encode_jpeg,
     fit,
     load_photo,
-    quality_problem,
 )
 
 RED_LEFT = np.zeros((40, 60, 3), np.uint8)
@@ -262,24 +261,10 @@ def test_fit_takes_a_view_and_leaves_a_fitting_picture_alone() -> None:
     "wrong",
     [np.zeros((20, 20, 4), np.uint8), np.zeros((20, 20, 3), np.float32), np.zeros((0, 20, 3), np.uint8)],
 )
-@pytest.mark.parametrize("verb", [lambda p: fit(p, 16), encode_jpeg, quality_problem])
+@pytest.mark.parametrize("verb", [lambda p: fit(p, 16), encode_jpeg])
 def test_what_is_no_picture_is_refused(verb: Callable[[Any], object], wrong: Any) -> None:
     with pytest.raises(PhotoUnreadable, match="height, width, 3"):
         verb(wrong)
-
-
-def test_only_blatant_pictures_have_a_problem() -> None:
-    small_pack = np.full((224, 224, 3), 255, np.uint8)
-    small_pack[100:130, 100:130] = (200, 30, 30)
-    covered_lens = np.random.default_rng(1).integers(0, 12, (300, 400, 3), dtype=np.uint8)
-    bare_wall = np.full((300, 400, 3), (180, 170, 150), np.uint8)
-    assert quality_problem(small_pack) is None
-    assert quality_problem(RED_LEFT) is None
-    assert quality_problem(np.minimum(noise(300, 400), 60)) is None
-    assert quality_problem(covered_lens) == "too_dark"
-    assert quality_problem(np.full((300, 400, 3), 254, np.uint8)) == "too_bright"
-    assert quality_problem(bare_wall) == "nothing_in_view"
-    assert quality_problem(np.full((16, 16, 3), 128, np.uint8)) == "nothing_in_view"
 
 
 def test_load_photo_gives_the_bytes(tmp_path: Path) -> None:
