@@ -28,9 +28,6 @@ _PROBLEMS: Mapping[Problem, str] = {
     "too_far": "shows its product very small: take it from nearer, or cut it out",
     "glare": "is washed out by a light: take it again, turned away from the light",
     "blurred": "is blurred all over: take it again and hold still",
-    "too_far": "shows its product very small: take it from nearer, or cut it out",
-    "glare": "is washed out by a light: take it again, turned away from the light",
-    "blurred": "is blurred all over: take it again and hold still",
 }
 
 
