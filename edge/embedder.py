@@ -185,6 +185,25 @@ class Embedder:
         return length
 
 
+def open_runner(path: Path, *, threads: int = 1) -> Callable[[], None]:
+    """Open any network file, made for embeddings or not, and return what runs it once: to be timed.
+
+    Its inputs hold noise, its answers are left unread. For one thread at a time.
+
+    Raises:
+        RuntimeMissing: no runtime is installed that runs here; each failure is listed.
+        ModelBroken: not a TFLite file, or one that no sound runtime can run.
+        Incompatible: made for an Edge TPU.
+    """
+    _check_file(path)
+    interpreter, _ = _open_interpreter(path, threads)
+    rng = np.random.default_rng(7)
+    for each in interpreter.get_input_details():
+        noise = rng.integers(0, 128, each["shape"])
+        interpreter.tensor(each["index"])()[:] = noise.astype(each["dtype"])
+    return interpreter.invoke
+
+
 def _check_file(path: Path) -> None:
     try:
         data = path.read_bytes()

@@ -12,7 +12,7 @@ from cloud.evaluation.scores import Answered
 from cloud.photos import PhotoStorage
 from edge.disk import storage_error
 from edge.errors import SkipPhoto
-from edge.matcher import Matcher
+from edge.matcher import Answer, Matcher
 from edge.model import Model, Variant
 from edge.segments import Content
 
@@ -51,9 +51,13 @@ def installed(model: Model, variant: Variant, content: Content) -> Iterator[Matc
 
 
 def ask(
-    matcher: Matcher, queries: Sequence[ReferencePhoto], photos: PhotoStorage, progress: Progress
+    matcher: Matcher,
+    queries: Sequence[ReferencePhoto],
+    photos: PhotoStorage,
+    progress: Progress,
+    task: str = "Answering test photos",
 ) -> tuple[list[Answered], list[UnreadPhoto]]:
-    """Answer the test photos one by one, as a device does; also return those that cannot be decoded.
+    """Answer photos one by one, as a device does; also return those that cannot be decoded.
 
     Raises:
         ModelBroken: the network answers with nothing usable.
@@ -66,9 +70,22 @@ def ask(
         except SkipPhoto as error:
             unread.append(UnreadPhoto(query.source, str(error)))
         else:
-            assert answer.embedding is not None  # the matcher embedded it: only an event from disk has none
-            skus = tuple(candidate.product.sku for candidate in answer.candidates)
-            ms = answer.timings.total_ms
-            answers.append(Answered(query, answer.verdict, skus, answer.embedding.vector, ms))
-        progress("Answering test photos", done, len(queries))
+            answers.append(_answered(query, answer))
+        progress(task, done, len(queries))
     return answers, unread
+
+
+def _answered(query: ReferencePhoto, answer: Answer) -> Answered:
+    assert answer.embedding is not None  # the matcher embedded it: only an event from disk has none
+    best = answer.candidates[0] if answer.candidates else None
+    return Answered(
+        photo=query,
+        verdict=answer.verdict,
+        skus=tuple(candidate.product.sku for candidate in answer.candidates),
+        vector=answer.embedding.vector,
+        ms=answer.timings.total_ms,
+        reason=answer.reason,
+        confidence=best.confidence if best else 0.0,
+        knownness=best.confidence if best else -1.0,
+        category=best.product.category if best else None,
+    )

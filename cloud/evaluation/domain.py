@@ -1,66 +1,103 @@
 """Asks a model about things that it was not tuned to: does it still serve another shop?"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.assembly import open_embedder
+from cloud.embeddings import EmbeddingCache
 from cloud.evaluation.bench import Progress, installed
+from cloud.evaluation.vectors import Vector, embed_pictures
 from cloud.importers import PlannedPhoto, read_plan
-from edge.embedder import Embedder
 from edge.errors import BadSetting, SkipPhoto
-from edge.image import decode, fit, load_photo
+from edge.image import Picture, decode_to_fit, load_photo
 from edge.model import Model, Variant
+from edge.products import Product
 from edge.segments import Content, quantize_rows
 
 
-def second_domain_top1(model: Model, variant: Variant, folder: Path, progress: Progress) -> float:
-    """Return the share (0..1) of photos in `folder`/test whose nearest in `folder`/train is of their kind.
+@dataclass(frozen=True, slots=True, eq=False)
+class SecondDomain:
+    """How a model sorts photos of other things into kinds.
 
-    Both hold one sub-folder per kind; the kinds are put into a release and asked for like products. Photos
-    that cannot be decoded are passed over.
+    `top1` is the share (0..1) of the `photos` that come out as their kind, among `references` photos;
+    `counts[i, j]`, int (kinds, kinds), says how many of kind i came out as kind j.
+    """
+
+    top1: float
+    photos: int
+    references: int
+    kinds: tuple[str, ...]
+    counts: NDArray[np.int64]
+
+
+def measure_second_domain(
+    model: Model, variant: Variant, folder: Path, *, cache: EmbeddingCache, progress: Progress
+) -> SecondDomain:
+    """Put the photos in `folder`/train into a release and ask it for the kinds of those in `folder`/test.
+
+    Both hold one sub-folder per kind; the kinds are asked for like products. Photos that cannot be decoded
+    are passed over.
 
     Raises:
         BadSetting: there is no photo to ask for, or none to answer with.
         ModelBroken: the network does not load, or answers with nothing usable.
-        StorageUnusable: the folder cannot be read.
+        StorageUnusable: the folder or the cache cannot be read.
     """
     plan = read_plan(folder)
-    references = [photo for photo in plan.photos if photo.split == "train"]
-    queries = [photo for photo in plan.photos if photo.split == "test"]
-    vectors = _embed(open_embedder(model, variant), model.input_size, references, progress)
-    if not vectors or not queries:
+    parts = [_read([photo for photo in plan.photos if photo.split == split]) for split in ("train", "test")]
+    size = model.input_size
+    pictures = {name: _maker(photo.path, size) for part in parts for name, photo in part}
+    task = "Embedding the second domain"
+    vectors = embed_pictures(model, variant, pictures, cache=cache, task=task, progress=progress)
+    references, queries = (
+        [(photo.sku, vectors[name]) for name, photo in part if name in vectors] for part in parts
+    )
+    if not references or not queries:
         raise BadSetting(f"{folder} has no photos in train/KIND/ and test/KIND/: name a folder that has both")
-    content = Content(
+    content = _content(model, plan.products, references)
+    with installed(model, variant, content) as matcher:
+        rule = matcher.variant.decision.score
+        answers = [matcher.index.search(vector, 1, rule)[0].sku for _, vector in queries]
+    kinds = tuple(sorted({sku for sku, _ in queries} | set(content.rows)))
+    counts = np.zeros((len(kinds), len(kinds)), np.int64)
+    for (asked, _), answered in zip(queries, answers, strict=True):
+        counts[kinds.index(asked), kinds.index(answered)] += 1
+    return SecondDomain(
+        top1=float(np.trace(counts) / len(queries)),
+        photos=len(queries),
+        references=len(references),
+        kinds=kinds,
+        counts=counts,
+    )
+
+
+def _read(photos: Sequence[PlannedPhoto]) -> list[tuple[str, PlannedPhoto]]:
+    """Name each photo by its bytes, as the cache wants it; those that cannot be read are passed over."""
+    named = []
+    for photo in photos:
+        try:
+            named.append((sha256(load_photo(photo.path)).hexdigest(), photo))
+        except SkipPhoto:
+            continue
+    return named
+
+
+def _maker(path: Path, size: int) -> Callable[[], Picture]:
+    return lambda: decode_to_fit(load_photo(path), size)
+
+
+def _content(model: Model, products: Sequence[Product], references: Sequence[tuple[str, Vector]]) -> Content:
+    vectors: dict[str, list[Vector]] = {}
+    for sku, vector in references:
+        vectors.setdefault(sku, []).append(vector)
+    return Content(
         space=model.space,
         dimension=model.dimension,
         scale=model.row_scale,
-        products={product.sku: product for product in plan.products},
+        products={product.sku: product for product in products},
         rows={sku: quantize_rows(np.stack(rows), model.row_scale) for sku, rows in sorted(vectors.items())},
     )
-    right: list[bool] = []
-    with installed(model, variant, content) as matcher:
-        for done, query in enumerate(queries, start=1):
-            progress("Answering the second domain", done, len(queries))
-            try:
-                answer = matcher.match_photo(load_photo(query.path), top=1)
-            except SkipPhoto:
-                continue
-            right.append(answer.candidates[0].product.sku == query.sku)
-    return float(np.mean(right)) if right else 0.0
-
-
-def _embed(
-    embedder: Embedder, input_size: int, photos: Sequence[PlannedPhoto], progress: Progress
-) -> dict[str, list[NDArray[np.float32]]]:
-    vectors: dict[str, list[NDArray[np.float32]]] = {}
-    for done, photo in enumerate(photos, start=1):
-        progress("Embedding the second domain", done, len(photos))
-        try:
-            picture = decode(load_photo(photo.path), shrink_to=input_size)
-        except SkipPhoto:
-            continue
-        vectors.setdefault(photo.sku, []).append(embedder.embed(fit(picture, input_size)).vector)
-    return vectors

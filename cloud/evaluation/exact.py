@@ -1,10 +1,11 @@
 """Compares a device's answers with those of the float network that its file was made of."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cloud.assembly import embed_catalog
 from cloud.catalog import ReferencePhoto
@@ -14,14 +15,26 @@ from cloud.evaluation.scores import Answered
 from cloud.photos import PhotoStorage
 from edge.disk import sha256_file
 from edge.model import Model, Variant
+from edge.scoring import ScoreRule
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What quantization costs: the difference of fine top-1 (-1..1), and the mean cosine of embeddings."""
+    """What quantization costs.
+
+    Attributes:
+        int8_minus_float: Difference of fine top-1, -1..1.
+        mean_cosine: Of the two embeddings of each photo.
+        int8_agreement: Share (0..1) of photos with the same product on top; None where it was not recorded.
+        cosines: Of the two embeddings of each photo, float32 (n,); empty where it was not recorded.
+        recorded: Whether this is what model.json says of the day that the model was made.
+    """
 
     int8_minus_float: float
     mean_cosine: float
+    int8_agreement: float | None = None
+    cosines: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32), compare=False)
+    recorded: bool = False
 
 
 def exact_file(model: Model, file: Path | None) -> Model | None:
@@ -45,8 +58,23 @@ def exact_file(model: Model, file: Path | None) -> Model | None:
     return replace(model, folder=file.parent, variants=(variant,))
 
 
+def recorded_drift(model: Model) -> Drift | None:
+    """Return what was measured when the model was made, from a folder that no longer holds the float file."""
+    record = model.extra.get("parity")
+    if not isinstance(record, Mapping):
+        return None
+    values = [record.get(name) for name in ("int8_minus_float", "mean_cosine", "int8_agreement")]
+    difference, cosine, agreement = (
+        float(value) if isinstance(value, int | float) else None for value in values
+    )
+    if difference is None or cosine is None:
+        return None
+    return Drift(difference, cosine, agreement, recorded=True)
+
+
 def measure_drift(
     exact: Model,
+    rule: ScoreRule,
     answers: Sequence[Answered],
     references: Sequence[ReferencePhoto],
     *,
@@ -54,7 +82,9 @@ def measure_drift(
     cache: EmbeddingCache,
     progress: Progress,
 ) -> Drift | None:
-    """Search the answered photos again, exactly, in float32 vectors; nothing can be said of no answers.
+    """Search the answered photos again, exactly, in float32 vectors, products scored by the device's rule.
+
+    Nothing can be said of no answers.
 
     Raises:
         ModelBroken: the float file does not load, or answers with NaN.
@@ -74,18 +104,33 @@ def measure_drift(
         progress=lambda done, total: progress(task, done, total),
     )
     vectors = cache.known(variant.sha256, [photo.sha256 for photo in everything])
-    known = [reference for reference in references if reference.sha256 in vectors]
+    known = sorted((each for each in references if each.sha256 in vectors), key=lambda each: each.sku)
     compared = [answer for answer in answers if answer.photo.sha256 in vectors]
     if not known or not compared:
         return None
     queries = np.stack([vectors[answer.photo.sha256] for answer in compared])
-    matrix = np.stack([vectors[reference.sha256] for reference in known])
-    nearest = np.argmax(queries @ matrix.T, axis=1)
-    right = [
-        known[row].sku == answer.photo.sku for row, answer in zip(nearest.tolist(), compared, strict=True)
-    ]
-    ours = np.stack([answer.vector for answer in compared])
+    found = _search(queries, known, vectors, rule)
+    floats = [sku == answer.photo.sku for sku, answer in zip(found, compared, strict=True)]
+    same = [answer.skus[:1] == (sku,) for sku, answer in zip(found, compared, strict=True)]
+    cosines = np.sum(np.stack([answer.vector for answer in compared]) * queries, axis=1)
     return Drift(
-        int8_minus_float=float(np.mean([answer.is_right for answer in compared]) - np.mean(right)),
-        mean_cosine=float(np.mean(np.sum(ours * queries, axis=1))),
+        int8_minus_float=float(np.mean([answer.is_right for answer in compared]) - np.mean(floats)),
+        mean_cosine=float(np.mean(cosines)),
+        int8_agreement=float(np.mean(same)),
+        cosines=cosines,
     )
+
+
+def _search(
+    queries: NDArray[np.float32],
+    references: Sequence[ReferencePhoto],
+    vectors: Mapping[str, NDArray[np.float32]],
+    rule: ScoreRule,
+) -> list[str]:
+    """Return the product that scores best for each query (n, D); references are sorted by product."""
+    matrix = np.stack([vectors[reference.sha256] for reference in references])
+    skus, starts, counts = np.unique(
+        [reference.sku for reference in references], return_index=True, return_counts=True
+    )
+    scores = [rule.scores(similarities, starts, counts) for similarities in queries @ matrix.T]
+    return [str(skus[place]) for place in np.argmax(scores, axis=1)]

@@ -5,8 +5,8 @@ where there are none); in a second round its packshots alone, as on the day befo
 shelf. A test photo of which a reference is a copy is left out: it would measure memory.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,8 @@ from cloud.assembly import embed_catalog
 from cloud.catalog import Catalog, ReferencePhoto
 from cloud.embeddings import EmbeddingCache
 from cloud.evaluation.bench import Progress, UnreadPhoto, ask, installed
-from cloud.evaluation.domain import second_domain_top1
-from cloud.evaluation.exact import Drift, exact_file, measure_drift
+from cloud.evaluation.domain import measure_second_domain
+from cloud.evaluation.exact import Drift, exact_file, measure_drift, recorded_drift
 from cloud.evaluation.scores import (
     Answered,
     Confusion,
@@ -62,6 +62,7 @@ class Evaluation:
         left_out: Test photos that are a copy of a reference, and references with the bytes of a test photo.
         unread: Photos that could not be decoded.
         confusions: What was taken for what, most often first.
+        answers: What was answered to each of the photos that were scored.
     """
 
     model: str
@@ -81,16 +82,17 @@ class Evaluation:
     left_out: int
     unread: tuple[UnreadPhoto, ...]
     confusions: tuple[Confusion, ...]
+    answers: tuple[Answered, ...] = field(default=(), repr=False)
 
     def to_record(self) -> dict[str, object]:
         """Return the JSON object that `evaluate --json` prints."""
         return {
-            **_fields(self.scores, Scores),
+            **_rounded_fields(self.scores, "fine_top1", "coarse_top1", "fine_top5"),
             "packshot_fine_top1": _rounded(self.packshot_fine_top1),
-            **_fields(self.drift, Drift),
+            **_rounded_fields(self.drift, "int8_minus_float", "mean_cosine"),
             "ms_per_photo_p50": _rounded(self.ms_per_photo_p50),
             "second_domain_top1": _rounded(self.second_domain_top1),
-            "verdicts": _fields(self.verdicts, Verdicts),
+            "verdicts": _rounded_fields(self.verdicts, "match", "unsure", "unknown", "match_is_right"),
             "strangers": self.strangers,
             "strangers_unknown": _rounded(self.strangers_unknown),
             "model": self.model,
@@ -116,6 +118,7 @@ def evaluate(
     variant: str | None = None,
     exact: Path | None = None,
     second_domain: Path | None = None,
+    chosen: "ChosenPhotos | None" = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure a model on the catalog's test photos, as a device would answer them.
@@ -128,6 +131,7 @@ def evaluate(
         exact: the float file to compare with; without it the model folder's own, if it has one, or else what
             its `parity` record says.
         second_domain: a folder with train/KIND/ and test/KIND/ photos of other things.
+        chosen: what `choose_photos` chose, where several models are asked about the same photos.
         progress: told of each step.
 
     Raises:
@@ -139,26 +143,29 @@ def evaluate(
         StorageUnusable: the cache or the temporary folder cannot be used.
     """
     tell = progress or (lambda task, done, total: None)
-    chosen = model.variant(variant)
-    photos = _choose_photos(catalog, tell)
+    asked = model.variant(variant)
+    photos = chosen or choose_photos(catalog, tell)
     products = catalog.products()
-    round_of = _Round(model, chosen, products, catalog, cache, tell)
+    round_of = Round(model, asked, products, catalog, cache, tell)
     unread: list[UnreadPhoto] = []
 
-    main = photos.in_store or photos.packshots
-    content = round_of.embed(main, unread)
-    with installed(model, chosen, content) as matcher:
+    content = round_of.embed(photos.references, unread)
+    with installed(model, asked, content) as matcher:
         answers, unanswered = ask(matcher, photos.queries, catalog.photos, tell)
     unread.extend(unanswered)
     answered = [answer for answer in answers if answer.photo.sku in content.rows]
     strangers = [answer for answer in answers if answer.photo.sku not in content.rows]
     packshot_top1 = round_of.packshot_top1(photos.packshots, answers, unread)
-
+    domain = (
+        measure_second_domain(model, asked, second_domain, cache=cache, progress=tell)
+        if second_domain
+        else None
+    )
     return Evaluation(
         model=model.name,
-        variant=chosen.name,
+        variant=asked.name,
         photos=len(answered),
-        references=len(main),
+        references=len(photos.references),
         packshots=len(photos.packshots),
         products=len(content.rows),
         scores=score(answered, {product.sku: product for product in products}),
@@ -166,25 +173,58 @@ def evaluate(
         verdicts=count_verdicts(answered),
         strangers=len(strangers),
         strangers_unknown=share(each.verdict == "unknown" for each in strangers),
-        drift=_drift(model, exact, answered, main, round_of),
-        second_domain_top1=second_domain_top1(model, chosen, second_domain, tell) if second_domain else None,
+        drift=_drift(round_of, exact, answered, photos.references),
+        second_domain_top1=domain.top1 if domain else None,
         ms_per_photo_p50=float(np.median([answer.ms for answer in answers])) if answers else None,
         left_out=photos.left_out,
         unread=tuple(dict.fromkeys(unread)),
         confusions=worst_confusions(answered, count=_CONFUSIONS, examples=_EXAMPLES),
+        answers=tuple(answered),
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Photos:
-    queries: list[ReferencePhoto]
-    in_store: list[ReferencePhoto]
-    packshots: list[ReferencePhoto]
+class ChosenPhotos:
+    """Who is asked about what: test photos, the photos to answer with, and the packshots for a second round.
+
+    `references` are the in-store photos, or the packshots where there are none; `left_out` counts test photos
+    that are a copy of a reference, and references with the bytes of a test photo.
+    """
+
+    queries: tuple[ReferencePhoto, ...]
+    references: tuple[ReferencePhoto, ...]
+    packshots: tuple[ReferencePhoto, ...]
     left_out: int
 
 
+def choose_photos(catalog: Catalog, progress: Progress) -> ChosenPhotos:
+    """Choose what is asked and what it is answered with; no test photo is among the references.
+
+    Raises:
+        BadSetting: the catalog has no test photos, or no reference photos.
+    """
+    queries = catalog.test_photos()
+    if not queries:
+        raise BadSetting(
+            "the catalog has no test photos: import some from a folder test/SKU/ beside train/SKU/, "
+            "or from a table with split `test`"
+        )
+    references = catalog.reference_photos()
+    if not references:
+        raise BadSetting("the catalog has no reference photos to answer with: import some first")
+    copies = _copies_of_references(catalog, queries, references, progress)
+    in_store = tuple(reference for reference in references if reference.kind == "in-store")
+    packshots = tuple(reference for reference in references if reference.kind == "packshot")
+    return ChosenPhotos(
+        queries=tuple(query for query in queries if query.sha256 not in copies),
+        references=in_store or packshots,
+        packshots=packshots,
+        left_out=len(copies) + catalog.withheld_count(),
+    )
+
+
 @dataclass(frozen=True, slots=True)
-class _Round:
+class Round:
     """What every round of asking shares."""
 
     model: Model
@@ -218,27 +258,9 @@ class _Round:
         if not asked:
             return None
         with installed(self.model, self.variant, content) as matcher:
-            found = [matcher.index.search(answer.vector, 1)[0].sku for answer in asked]
+            rule = matcher.variant.decision.score
+            found = [matcher.index.search(answer.vector, 1, rule)[0].sku for answer in asked]
         return share(sku == answer.photo.sku for sku, answer in zip(found, asked, strict=True))
-
-
-def _choose_photos(catalog: Catalog, progress: Progress) -> _Photos:
-    queries = catalog.test_photos()
-    if not queries:
-        raise BadSetting(
-            "the catalog has no test photos: import some from a folder test/SKU/ beside train/SKU/, "
-            "or from a table with split `test`"
-        )
-    references = catalog.reference_photos()
-    if not references:
-        raise BadSetting("the catalog has no reference photos to answer with: import some first")
-    copies = _copies_of_references(catalog, queries, references, progress)
-    return _Photos(
-        queries=[query for query in queries if query.sha256 not in copies],
-        in_store=[reference for reference in references if reference.kind == "in-store"],
-        packshots=[reference for reference in references if reference.kind == "packshot"],
-        left_out=len(copies) + catalog.withheld_count(),
-    )
 
 
 def _copies_of_references(
@@ -262,17 +284,17 @@ def _copies_of_references(
 
 
 def _drift(
-    model: Model,
+    round_of: Round,
     exact: Path | None,
     answers: Sequence[Answered],
     references: Sequence[ReferencePhoto],
-    round_of: _Round,
 ) -> Drift | None:
-    exact_model = exact_file(model, exact)
+    exact_model = exact_file(round_of.model, exact)
     if exact_model is None:
-        return _recorded_drift(model.extra.get("parity"))
+        return recorded_drift(round_of.model)
     return measure_drift(
         exact_model,
+        round_of.variant.decision.score,
         answers,
         references,
         photos=round_of.catalog.photos,
@@ -281,19 +303,8 @@ def _drift(
     )
 
 
-def _recorded_drift(record: object) -> Drift | None:
-    """Read what was measured when the model was made, from a folder that no longer holds the float file."""
-    if not isinstance(record, Mapping):
-        return None
-    values = [record.get(name) for name in ("int8_minus_float", "mean_cosine")]
-    difference, cosine = (float(value) if isinstance(value, (int, float)) else None for value in values)
-    return None if difference is None or cosine is None else Drift(difference, cosine)
-
-
-def _fields(
-    values: Scores | Drift | Verdicts | None, kind: type[Scores] | type[Drift] | type[Verdicts]
-) -> dict[str, float | None]:
-    return {field.name: _rounded(getattr(values, field.name, None)) for field in fields(kind)}
+def _rounded_fields(values: Scores | Drift | Verdicts | None, *names: str) -> dict[str, float | None]:
+    return {name: _rounded(getattr(values, name, None)) for name in names}
 
 
 def _rounded(value: float | None) -> float | None:

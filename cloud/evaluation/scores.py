@@ -16,7 +16,9 @@ class Answered:
     """A test photo and what a device says of it.
 
     `skus` are the answer's candidates, best first; `vector` is the embedding, float32 (D,) of unit length;
-    `ms` is the time from the photo's bytes to the answer.
+    `ms` is the time from the photo's bytes to the answer. `confidence` (0..1) is the best candidate's;
+    `knownness` is what a device judges by whether the product is in the catalog at all, more meaning surer;
+    `category` is what the answer names.
     """
 
     photo: ReferencePhoto
@@ -24,6 +26,10 @@ class Answered:
     skus: tuple[str, ...]
     vector: NDArray[np.float32]
     ms: float
+    reason: str = ""
+    confidence: float = 0.0
+    knownness: float = -1.0
+    category: str | None = None
 
     @property
     def is_right(self) -> bool:
@@ -100,10 +106,11 @@ def worst_confusions(answers: Sequence[Answered], *, count: int, examples: int) 
 
 
 def _is_category_right(answer: Answered, products: Mapping[str, Product]) -> bool:
-    if answer.is_right or not answer.skus:
+    wanted = products.get(answer.photo.sku)
+    if wanted is None or not wanted.category or not answer.skus:
         return answer.is_right
-    wanted, found = products.get(answer.photo.sku), products.get(answer.skus[0])
-    return bool(wanted and found and wanted.category and wanted.category == found.category)
+    found = products.get(answer.skus[0])
+    return wanted.category == (answer.category or (found.category if found else None))
 
 
 def share(facts: Iterable[bool]) -> float | None:

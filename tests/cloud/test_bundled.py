@@ -52,7 +52,7 @@ def test_the_only_bundled_model_stands_in_for_both(tiny_model: Model, shelf: Pat
     only = copy_model(tiny_model, shelf / "first-trial", age_s=0)
     assert bundled_model("general") == bundled_model("grocery") == only
     copy_model(tiny_model, shelf / "second-trial", age_s=0)
-    with pytest.raises(BadModel, match="no model named grocery .*first-trial, second-trial did"):
+    with pytest.raises(BadModel, match=r"no model named grocery .*first-trial, second-trial did"):
         bundled_model("grocery")
 
 

@@ -1,6 +1,5 @@
 """The measurement of a model, on drawn packs and a small real TFLite model."""
 
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from numpy.typing import NDArray
 from PIL import Image
 
 from cloud.catalog import Catalog, ReferencePhoto
@@ -23,37 +21,7 @@ from edge.errors import BadModel, BadSetting
 from edge.image import decode
 from edge.model import Model, write_model
 from edge.products import Product
-
-Pack = NDArray[np.float32]
-SIZE = 64
-
-
-def draw_pack(seed: int) -> Pack:
-    """Draw a pack: a ground, a body, two blocks of other colors on it; float32 (64, 64, 3), 0..255."""
-    rng = np.random.default_rng(seed)
-    colors = rng.uniform(0, 255, (4, 3))
-    pack = np.empty((SIZE, SIZE, 3), np.float32)
-    pack[:] = colors[0]
-    pack[SIZE // 8 : -SIZE // 8, SIZE // 5 : -SIZE // 5] = colors[1]
-    for color in colors[2:]:
-        top, left = rng.integers(SIZE // 8, SIZE // 2, 2)
-        height, width = rng.integers(SIZE // 6, SIZE // 2, 2)
-        pack[top : top + height, left : left + width] = color
-    return pack
-
-
-def photograph(pack: Pack, seed: int) -> bytes:
-    """See a pack in other light, a little moved, with noise; JPEG bytes."""
-    rng = np.random.default_rng(seed)
-    moved = np.roll(pack, rng.integers(-5, 6, 2), axis=(0, 1))
-    lit = moved * rng.uniform(0.75, 1.1) * rng.uniform(0.95, 1.05, 3) + rng.normal(0, 6, pack.shape)
-    return encode(Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8)))
-
-
-def encode(image: Image.Image, quality: int = 92) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
+from tests.cloud.drawn_shop import draw_pack, encode, fill, photograph
 
 
 @pytest.fixture
@@ -63,17 +31,8 @@ def workspace(tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def catalog(workspace: Workspace) -> Catalog:
-    """Ten packs of two categories: three photos to know each by, a packshot, and two photos to ask."""
-    catalog = Catalog(workspace.sessions(), workspace.photo_storage())
-    for number in range(10):
-        sku, pack = f"pack-{number}", draw_pack(number)
-        catalog.put_product(Product(sku, f"Pack {number}", "even" if number % 2 == 0 else "odd"))
-        packshot = encode(Image.fromarray(pack.astype(np.uint8)))
-        catalog.add_photo(sku, packshot, "packshot", "reference", f"{sku}/packshot.jpg")
-        for shot in range(5):
-            photo = photograph(pack, 100 * number + shot)
-            catalog.add_photo(sku, photo, "in-store", "train" if shot < 3 else "test", f"{sku}/{shot}.jpg")
-    return catalog
+    """Give ten packs of two categories: three photos to know each by, a packshot, and two photos to ask."""
+    return fill(Catalog(workspace.sessions(), workspace.photo_storage()))
 
 
 @pytest.fixture

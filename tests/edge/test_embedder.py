@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge import embedder as module
-from edge.embedder import Embedder
+from edge.embedder import Embedder, open_runner
 from edge.errors import Incompatible, ModelBroken, RuntimeMissing
 from edge.model import Model
 
@@ -155,6 +155,23 @@ def test_a_runtime_that_imports_and_then_fails_is_passed_over(
     monkeypatch.setattr(module, "_RUNTIMES", (("subprocess", "broken-runtime"),))
     with pytest.raises(RuntimeMissing, match=r"broken-runtime: .*Interpreter"):
         open_variant(tiny_model)
+
+
+def test_any_network_can_be_run_to_be_timed_whatever_its_inputs_and_outputs_are(
+    tiny_model: Model, broken_models: Path
+) -> None:
+    for path in (
+        tiny_model.path(tiny_model.variant()),
+        DATA / "probe.tflite",
+        broken_models / "input-48.tflite",
+    ):
+        run = open_runner(path)
+        run()
+        run()
+    with pytest.raises(Incompatible, match="Edge TPU"):
+        open_runner(broken_models / "tiny_edgetpu.tflite")
+    with pytest.raises(ModelBroken, match="cannot be read"):
+        open_runner(broken_models / "nothing.tflite")
 
 
 def test_the_probe_is_the_committed_file() -> None:

@@ -1,0 +1,141 @@
+"""How much of its answers a model keeps when photos are spoiled."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import Final
+
+import numpy as np
+
+from cloud.embeddings import EmbeddingCache
+from cloud.evaluation.bench import Progress
+from cloud.evaluation.corruptions import CORRUPTIONS, STRENGTHS, VERSION, Corruption
+from cloud.evaluation.scores import Answered
+from cloud.evaluation.vectors import Vector, embed_pictures
+from cloud.photos import PhotoStorage
+from edge.image import Picture, decode_to_fit
+from edge.matcher import Matcher
+from edge.model import Model, Variant
+
+PHOTOS: Final = 600
+"""How many test photos are spoiled, unless more are asked for: 24 times each."""
+
+_SPOILINGS: Final = tuple(product(CORRUPTIONS.values(), STRENGTHS))
+
+
+@dataclass(frozen=True, slots=True)
+class Robustness:
+    """Right products first, as shares (0..1), on photos as they are and spoiled, among unspoiled references.
+
+    `spoiled` maps each corruption to its shares by strength; `photos` of the `of` test photos were asked.
+    """
+
+    photos: int
+    of: int
+    clean: float
+    spoiled: Mapping[str, Mapping[int, float]]
+
+    @property
+    def corrupted(self) -> float:
+        """The mean of all corruptions and strengths."""
+        return float(
+            np.mean([share for by_strength in self.spoiled.values() for share in by_strength.values()])
+        )
+
+    @property
+    def ratio(self) -> float | None:
+        """The spoiled photos' share of right products over that of the clean ones; None where that is 0."""
+        return self.corrupted / self.clean if self.clean else None
+
+
+def measure_robustness(
+    matcher: Matcher,
+    model: Model,
+    variant: Variant,
+    answers: Sequence[Answered],
+    *,
+    photos: PhotoStorage,
+    cache: EmbeddingCache,
+    progress: Progress,
+    count: int = PHOTOS,
+) -> Robustness | None:
+    """Spoil `count` of the answered photos (0: all), spread evenly over the products, and ask them again.
+
+    Their embeddings are made by the model file `variant`, and searched in the release that is open in
+    `matcher`, the one that answered. None where nothing was answered.
+
+    Raises:
+        ModelBroken: the network answers with nothing usable.
+        StorageUnusable: the cache cannot be used.
+    """
+    asked = _spread(answers, count)
+    wanted = {
+        _name(answer, *spoiling): _maker(photos, answer, *spoiling, model.input_size)
+        for spoiling in _SPOILINGS
+        for answer in asked
+    }
+    vectors = embed_pictures(
+        model, variant, wanted, cache=cache, task="Embedding spoiled photos", progress=progress
+    )
+    asked = [each for each in asked if all(_name(each, *spoiling) in vectors for spoiling in _SPOILINGS)]
+    if not asked:
+        return None
+    clean = {answer.photo.sha256: answer.vector for answer in asked}
+    return Robustness(
+        photos=len(asked),
+        of=len(answers),
+        clean=_share_right(matcher, asked, clean, _clean_name),
+        spoiled={
+            each.name: {
+                strength: _share_right(
+                    matcher, asked, vectors, partial(_name, corruption=each, strength=strength)
+                )
+                for strength in STRENGTHS
+            }
+            for each in CORRUPTIONS.values()
+        },
+    )
+
+
+def spoiled_photo(photo: bytes, corruption: Corruption, strength: int, size: int) -> Picture:
+    """Decode a photo as a model of this input size gets it, `uint8` (size, size, 3), and spoil it.
+
+    Raises:
+        SkipPhoto: it cannot be decoded.
+    """
+    seed = int.from_bytes(hashlib.sha256(photo).digest()[:8])
+    return corruption(decode_to_fit(photo, size), strength, seed)
+
+
+def _spread(answers: Sequence[Answered], count: int) -> list[Answered]:
+    """Choose answers evenly over a list that is sorted by product, so that each has its share."""
+    if not count or count >= len(answers):
+        return list(answers)
+    return [answers[place] for place in np.linspace(0, len(answers) - 1, count).round().astype(int).tolist()]
+
+
+def _maker(
+    photos: PhotoStorage, answer: Answered, corruption: Corruption, strength: int, size: int
+) -> Callable[[], Picture]:
+    return lambda: spoiled_photo(photos.read(answer.photo.sha256), corruption, strength, size)
+
+
+def _clean_name(answer: Answered) -> str:
+    return answer.photo.sha256
+
+
+def _name(answer: Answered, corruption: Corruption, strength: int) -> str:
+    return f"{answer.photo.sha256} {corruption.name} {strength} v{VERSION}"
+
+
+def _share_right(
+    matcher: Matcher,
+    asked: Sequence[Answered],
+    vectors: Mapping[str, Vector],
+    name: Callable[[Answered], str],
+) -> float:
+    rule = matcher.variant.decision.score
+    found = [matcher.index.search(vectors[name(answer)], 1, rule)[0].sku for answer in asked]
+    return float(np.mean([sku == answer.photo.sku for sku, answer in zip(found, asked, strict=True)]))
