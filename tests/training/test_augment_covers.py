@@ -149,6 +149,18 @@ def test_the_share_of_packshots_that_is_pasted_is_the_recipes() -> None:
     assert np.mean(counts) / 16 == pytest.approx(0.3, abs=0.03)
 
 
+def test_only_packshots_are_pasted_and_they_come_first() -> None:
+    is_packshot = np.arange(24) % 3 == 0
+    for seed in range(20):
+        drawn = paste.draw(
+            Recipe(paste=0.5, packshots_per_batch=8), 24, np.random.default_rng(seed), is_packshot
+        )
+        replaced = drawn["paste_ground"] > 0
+        assert is_packshot[drawn["paste_order"][replaced]].all()
+        assert not replaced[replaced.sum() :].any()
+        assert sorted(drawn["paste_order"].tolist()) == list(range(24))
+
+
 def test_there_is_room_for_the_packshots_that_a_recipe_brings() -> None:
     assert paste.pasted_views(Recipe(), 32) == 0
     assert paste.pasted_views(Recipe(paste=0.5), 32) == 2
