@@ -44,6 +44,7 @@ class Publication:
 
     `embedded` photos were embedded just now, `reused` ones before; `refused` ones are not in the release.
     The decision was fitted to `calibration_photos` labeled photos of the shop; 0: it is the model's own.
+    `match_confidence` (0..1) is what a match needs on a device that runs the model's first file.
     """
 
     release: PublishedRelease
@@ -52,6 +53,7 @@ class Publication:
     reused: int
     refused: tuple[RefusedPhoto, ...]
     calibration_photos: int
+    match_confidence: float
 
 
 def publish(
@@ -60,19 +62,22 @@ def publish(
     *,
     offline_keys: Path | None = None,
     percent: float = 100.0,
+    wrong_rate: float | None = None,
     progress: Progress | None = None,
 ) -> Publication:
     """Publish the catalog as it is now with `model`, and offer it to `percent` of the stable channel.
 
     Where nothing that devices would notice has changed since the last release, none is made. A catalog with
     enough photos of the split `validation` gets a decision that is fitted to them (`cloud.thresholds`).
-    `offline_keys` is the folder of the targets key, by default the workspace's own.
+    With a `wrong_rate` (above 0, below 1) a match needs the confidence at which at most this share of the
+    matches is wrong; without it what the decision says. `offline_keys` is the folder of the targets key, by
+    default the workspace's own.
 
     Raises:
         NoRelease: the catalog has no usable reference photo.
         BadModel: a model file is missing or another one than model.json says.
         ModelBroken, RuntimeMissing, Incompatible: the model does not run here.
-        BadSetting: a percentage that is not one.
+        BadSetting: a percentage that is not one, or a rate of wrong answers that was not calibrated.
         StorageUnusable: a key, the database or a folder cannot be used; devices keep what they have.
         NoSpace: the disk is full; devices keep what they have.
     """
@@ -90,9 +95,10 @@ def publish(
         previous = _open_previous(workspace, latest)
         references = catalog.reference_photos()
         embedded, fitted = _embed(workspace, catalog, references, model, progress)
+        decided = _decided(model, fitted, wrong_rate)
         assembled = make_release(
             _next_version(workspace, latest),
-            _decided(model, fitted),
+            decided,
             embedded.content,
             golden=golden_candidates(references, catalog.photos, previous.release if previous else None),
             previous=previous,
@@ -100,7 +106,7 @@ def publish(
         if latest and previous and same_answers(assembled.release, previous.release):
             if rollouts.get(latest.version) is None:  # the last publish was killed just before its offer
                 rollouts.start(latest.version, percent)
-            return _publication(latest, False, embedded, fitted)
+            return _publication(latest, False, embedded, fitted, decided)
         manifest = assembled.release.to_bytes()
         _write_files(workspace.files, {**assembled.files, hashlib.sha256(manifest).hexdigest(): manifest})
         name = f"releases/{assembled.release.version}.json"
@@ -108,11 +114,15 @@ def publish(
         published = _describe(assembled, manifest, embedded, previous)
         releases.record(published)
         rollouts.start(published.version, percent)
-        return _publication(published, True, embedded, fitted)
+        return _publication(published, True, embedded, fitted, decided)
 
 
 def _publication(
-    release: PublishedRelease, changed: bool, embedded: EmbeddedCatalog, fitted: FittedDecision | None
+    release: PublishedRelease,
+    changed: bool,
+    embedded: EmbeddedCatalog,
+    fitted: FittedDecision | None,
+    decided: Model,
 ) -> Publication:
     return Publication(
         release=release,
@@ -121,6 +131,7 @@ def _publication(
         reused=embedded.reused,
         refused=embedded.refused,
         calibration_photos=len(fitted.photos) if fitted else 0,
+        match_confidence=shipped_variants(decided)[0].decision.match_confidence,
     )
 
 
@@ -151,7 +162,9 @@ def _embed(
 
         embedded = embed(references)
         fitted = fit_decision(
-            references, cache.known(variant.sha256, [reference.sha256 for reference in references])
+            references,
+            cache.known(variant.sha256, [reference.sha256 for reference in references]),
+            _fitted_skus(model),
         )
         if fitted is None:
             return embedded, None
@@ -159,16 +172,26 @@ def _embed(
         return replace(embedded, content=embed(kept).content), fitted
 
 
-def _decided(model: Model, fitted: FittedDecision | None) -> Model:
-    """Return the model with the fitted decision in the file that it was measured on."""
-    if fitted is None:
-        return model
-    measured = shipped_variants(model)[0]
-    variants = tuple(
-        replace(variant, decision=fitted.decision) if variant == measured else variant
-        for variant in model.variants
-    )
-    return replace(model, variants=variants)
+def _fitted_skus(model: Model) -> frozenset[str]:
+    """Return the products that the network was fitted to, as far as the model folder says so."""
+    named = model.extra.get("fitted_skus")
+    return frozenset(str(sku) for sku in named) if isinstance(named, list) else frozenset()
+
+
+def _decided(model: Model, fitted: FittedDecision | None, wrong_rate: float | None) -> Model:
+    """Return the model with the decisions of this release.
+
+    The fitted one goes to the file that it was measured on; the retailer's rate of wrong answers to all that
+    are shipped.
+    """
+    shipped = shipped_variants(model)
+    variants = []
+    for variant in model.variants:
+        decision = fitted.decision if fitted is not None and variant == shipped[0] else variant.decision
+        if wrong_rate is not None and variant in shipped:
+            decision = replace(decision, match_confidence=decision.match_confidence_for(wrong_rate))
+        variants.append(replace(variant, decision=decision))
+    return replace(model, variants=tuple(variants))
 
 
 def _open_previous(workspace: Workspace, latest: PublishedRelease | None) -> Previous | None:

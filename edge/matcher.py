@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
+from edge.categories import CategoryGuess, guess_category
 from edge.disk import sha256_file
 from edge.embedder import Embedder, Embedding
 from edge.errors import (
@@ -27,12 +28,14 @@ from edge.image import Picture, decode_to_fit, fit, load_photo
 from edge.index import Hit, IndexRecord, SearchIndex, prepare_index
 from edge.model import Decision, Variant, choose_variant
 from edge.products import Product
-from edge.quality import quality_problem
+from edge.quality import PROBLEMS, quality_problem
 from edge.release import Golden, Release
 from edge.segments import SegmentStack
 
 GOLDEN_TOLERANCE = 0.02
 """How far a similarity may stray from the signed one: runtimes and processors round int8 differently."""
+
+_KIN = 12  # further candidates that a category is guessed from
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +71,11 @@ class Answer:
         candidates: The products that score best, best first.
         release: Version of the release that answered.
         reason: Why this verdict: `clear`, `close_runner_up`, `below_confidence`, `low_similarity`,
-            `empty_catalog`, or what is wrong with the picture (`too_dark`, `too_bright`, `nothing_in_view`).
+            `empty_catalog`, or what is wrong with the picture (`too_dark`, `too_bright`, `nothing_in_view`,
+            `glare`, `blurred`, `too_far`).
         timings: How long it took.
         embedding: What the network saw, for `edge.explain`.
+        category: What kind of thing it is, also where the product is unknown; None where nothing can be said.
     """
 
     verdict: str
@@ -79,11 +84,21 @@ class Answer:
     reason: str
     timings: Timings
     embedding: Embedding | None
+    category: CategoryGuess | None = None
+
+    @property
+    def knownness(self) -> float:
+        """How sure it is that the product is in the catalog at all, 0..1: the first candidate's confidence.
+
+        It tells known products from strangers as well as a measure that was fitted to that alone.
+        """
+        return self.candidates[0].confidence if self.candidates else 0.0
 
     def to_record(self) -> dict[str, object]:
         """Return the JSON object that `shelfsight match --json` prints, less the photo's name."""
         return {
             "verdict": self.verdict,
+            "category": self.category.name if self.category else None,
             "candidates": [
                 {
                     "sku": candidate.product.sku,
@@ -176,7 +191,7 @@ class Matcher:
         embedded = perf_counter()
         # A runner-up is needed to judge the best one, even if only one is asked for.
         decision = self.variant.decision
-        hits = self.index.search(embedding.vector, max(top, 2), decision.score)
+        hits = self.index.search(embedding.vector, max(top, 2), decision.score, spare=_KIN)
         searched = perf_counter()
         confidences = decision.confidences([hit.score for hit in hits])
         verdict, reason = _judge(decision, hits, confidences, fitted)
@@ -184,13 +199,28 @@ class Matcher:
             Candidate(self.stack.products[hit.sku], hit.similarity, confidence, hit.score)
             for hit, confidence in zip(hits[: max(top, 1)], confidences, strict=False)
         )
+        category = self._category(hits, confidences, verdict, reason)
         timings = Timings(
             decode_ms=(decoded - start) * 1000,
             embed_ms=(embedded - decoded) * 1000,
             search_ms=(searched - embedded) * 1000,
             total_ms=(perf_counter() - start) * 1000,
         )
-        return Answer(verdict, candidates, self.release.version, reason, timings, embedding)
+        return Answer(verdict, candidates, self.release.version, reason, timings, embedding, category)
+
+    def _category(
+        self, hits: list[Hit], confidences: tuple[float, ...], verdict: str, reason: str
+    ) -> CategoryGuess | None:
+        """Guess the category, unless nothing can be seen in the picture."""
+        if not hits or reason in PROBLEMS:
+            return None
+        products = self.stack.products
+        return guess_category(
+            [(products[hit.sku], hit.score) for hit in hits],
+            confidences[0],
+            self.variant.decision.category_temperature,
+            is_match=verdict == "match",
+        )
 
 
 def prepare_release_folder(folder: Path) -> None:

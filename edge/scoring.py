@@ -32,23 +32,23 @@ class ScoreRule:
         starts: NDArray[np.integer],
         counts: NDArray[np.integer],
     ) -> NDArray[np.floating]:
-        """Score products, shape (products,), of the kind of `similarities`.
+        """Score products, shape (..., products), of the kind of `similarities`.
 
-        `similarities` are cosines of shape (n,), the rows of each product together; `starts`, shape
+        `similarities` are cosines of shape (..., n), the rows of each product together; `starts`, shape
         (products,), says where those of each begin. `counts` is how many reference photos each has in all: a
         search that did not look at every row leaves out those that would have added nothing.
         """
         if len(starts) == 0:
-            return np.zeros(0, similarities.dtype)
-        best = np.maximum.reduceat(similarities, starts)
+            return np.zeros((*similarities.shape[:-1], 0), similarities.dtype)
+        best = np.maximum.reduceat(similarities, starts, axis=-1)
         if self.temperature <= 0:
             return best
         # Less the product's own best before exp: nothing overflows, and no product's sum comes to zero.
-        rows = np.diff(starts, append=len(similarities))
-        bumps = similarities - np.repeat(best, rows)
+        rows = np.diff(starts, append=similarities.shape[-1])
+        bumps = similarities - np.repeat(best, rows, axis=-1)
         bumps /= self.temperature
         np.exp(bumps, out=bumps)
-        heights = np.log(np.add.reduceat(bumps, starts))
+        heights = np.log(np.add.reduceat(bumps, starts, axis=-1))
         if self.count_weight:
             heights -= (self.count_weight * np.log(counts)).astype(heights.dtype)
         scored: NDArray[np.floating] = best + heights.dtype.type(self.temperature) * heights

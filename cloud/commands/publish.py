@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cloud.bundled import default_model
+from cloud.bundled import find_model
 from cloud.commands.options import data_option, json_option, open_workspace, print_json, progress_bar
 from cloud.publishing import Publication, publish
 from edge.model import open_model
@@ -15,7 +15,7 @@ from edge.model import open_model
     "--model",
     "model_folder",
     type=click.Path(path_type=Path, file_okay=False),
-    help="The model folder (default: the newest of your own, else the one that comes with Shelfsight).",
+    help="general, grocery, one of your own by name, or a folder (default: your newest, else general).",
 )
 @click.option(
     "--keys",
@@ -31,20 +31,40 @@ from edge.model import open_model
     show_default=True,
     help="The share of the devices that are offered the release.",
 )
+@click.option(
+    "--wrong-rate",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="How many of the answers given as match may be wrong, such as 0.005 (default: what the model says).",
+)
 @data_option
 @json_option
 def command(
-    *, model_folder: Path | None, offline_keys: Path | None, percent: float, data: Path, as_json: bool
+    *,
+    model_folder: Path | None,
+    offline_keys: Path | None,
+    percent: float,
+    wrong_rate: float | None,
+    data: Path,
+    as_json: bool,
 ) -> None:
     """Publish the catalog: embed its photos, make a release, sign it, and offer it to devices.
 
     Photos that were embedded before are not embedded again, and where nothing has changed no release is made.
     It can be stopped at any time and run again: devices have the old release until the new one is signed.
+
+    With --wrong-rate, answers that are less sure than that allows are given as "unsure", with a short list.
     """
     workspace = open_workspace(data)
-    model = open_model(model_folder or default_model(workspace))
+    model = open_model(find_model(model_folder, workspace))
     with progress_bar("Embedding photos") as progress:
-        publication = publish(workspace, model, offline_keys=offline_keys, percent=percent, progress=progress)
+        publication = publish(
+            workspace,
+            model,
+            offline_keys=offline_keys,
+            percent=percent,
+            wrong_rate=wrong_rate,
+            progress=progress,
+        )
     if as_json:
         print_json(_record(publication))
     else:
@@ -65,6 +85,7 @@ def _record(publication: Publication) -> dict[str, object]:
         "embedded": publication.embedded,
         "reused": publication.reused,
         "calibration_photos": publication.calibration_photos,
+        "match_confidence": publication.match_confidence,
         "refused": [
             {"sku": photo.sku, "sha256": photo.sha256, "reason": photo.reason}
             for photo in publication.refused
@@ -85,4 +106,5 @@ def _tell(publication: Publication) -> None:
     )
     if publication.calibration_photos:
         click.echo(f"Its decision is fitted to {publication.calibration_photos} validation photos.")
+    click.echo(f"An answer is given as a match from {publication.match_confidence:.1%} sure.")
     click.echo(f"A new device fetches {release.size:,} bytes, one that is up to date {release.new_bytes:,}.")

@@ -55,7 +55,7 @@ class ReleaseMaker:
         )
         return np.array([embedder.embed(fit(picture, self.model.input_size)).vector for picture in pictures])
 
-    def content(self, packs: Mapping[str, Picture]) -> Content:
+    def content(self, packs: Mapping[str, Picture], category: str = "") -> Content:
         """Make the catalog with one reference photo a product."""
         scale = self.model.row_scale
         rows = dict(zip(packs, self.embed(list(packs.values())), strict=True)) if packs else {}
@@ -63,13 +63,15 @@ class ReleaseMaker:
             space=self.model.space,
             dimension=self.model.dimension,
             scale=scale,
-            products={sku: Product(sku=sku, title=sku.title()) for sku in packs},
+            products={sku: Product(sku=sku, title=sku.title(), category=category) for sku in packs},
             rows={sku: quantize_rows(vector[np.newaxis], scale) for sku, vector in rows.items()},
         )
 
-    def write(self, folder: Path, packs: Mapping[str, Picture], golden: Sequence[bytes] = ()) -> Path:
+    def write(
+        self, folder: Path, packs: Mapping[str, Picture], golden: Sequence[bytes] = (), *, category: str = ""
+    ) -> Path:
         """Write a release of the packs into `folder`; golden photos are answered by itself."""
-        base = encode_base(self.content(packs))
+        base = encode_base(self.content(packs, category))
         variants = [variant for variant in self.model.variants if variant.target == "cpu"]
         files = [(self.model.path(variant).read_bytes(), "model") for variant in variants]
         files += [(base, "segment"), *((photo, "golden") for photo in golden)]

@@ -24,6 +24,7 @@ from edge.errors import (
 from edge.image import encode_jpeg
 from edge.matcher import Matcher, check_golden, prepare_release_folder
 from edge.release import Release
+from edge.scoring import ScoreRule
 from tests.edge.drawn_release import ReleaseMaker, draw_pack, photograph
 
 Picture = NDArray[np.uint8]
@@ -92,6 +93,64 @@ def test_a_threshold_out_of_reach_is_the_reason_where_no_runner_up_is_close(
     assert (answer.verdict, answer.reason) == ("unsure", "below_confidence")
 
 
+def test_candidates_are_ordered_by_the_score_of_all_their_photos_and_keep_their_best_ones_similarity(
+    release_folder: Path, packs: dict[str, Picture]
+) -> None:
+    plain = Matcher.open(release_folder).match(packs["pack-4"])
+    assert [each.score for each in plain.candidates] == [each.similarity for each in plain.candidates]
+    variant = Matcher.open(release_folder).variant
+    # One photo a product: without the count's weight a score is the similarity still.
+    decision = replace(variant.decision, score=ScoreRule(0.1, 0.5), unknown_similarity=0.0)
+    rewrite(release_folder, golden=(), variants=(replace(variant, decision=decision),))
+    assert b'"format":2' in (release_folder / "release.json").read_bytes()
+    scored = Matcher.open(release_folder).match(packs["pack-4"])
+    assert [each.product.sku for each in scored.candidates] == [each.product.sku for each in plain.candidates]
+    assert [each.similarity for each in scored.candidates] == pytest.approx(
+        [each.score for each in scored.candidates], abs=1e-5
+    )
+
+
+def test_a_confidence_too_low_to_be_known_is_unknown_however_alike(
+    release_folder: Path, packs: dict[str, Picture]
+) -> None:
+    matcher = Matcher.open(release_folder)
+    assert matcher.match(packs["pack-4"]).verdict == "match"
+    wary = replace(matcher.variant.decision, unknown_confidence=1.0)
+    rewrite(release_folder, golden=(), variants=(replace(matcher.variant, decision=wary),))
+    answer = Matcher.open(release_folder).match(packs["pack-4"])
+    assert (answer.verdict, answer.reason) == ("unknown", "low_similarity")
+    assert answer.knownness == answer.candidates[0].confidence < 1
+
+
+def test_an_answer_names_a_category_also_where_the_product_is_unknown(
+    release_maker: ReleaseMaker, packs: dict[str, Picture], tmp_path: Path
+) -> None:
+    folder = release_maker.write(tmp_path / "kinds", packs, category="packs")
+    matcher = Matcher.open(folder)
+    match = matcher.match(packs["pack-4"])
+    assert match.category is not None
+    assert match.category.name == "packs"
+    assert match.category.confidence >= match.candidates[0].confidence
+    assert match.to_record()["category"] == "packs"
+    stranger = next(
+        answer
+        for answer in (matcher.match(draw_pack(seed)) for seed in range(100, 200))
+        if answer.verdict == "unknown"
+    )
+    assert stranger.category is not None
+    assert stranger.category.name == "packs"
+
+
+def test_nothing_is_guessed_of_a_picture_of_nothing_or_of_products_without_category(
+    release_folder: Path, packs: dict[str, Picture]
+) -> None:
+    matcher = Matcher.open(release_folder)
+    assert matcher.match(np.full((90, 120, 3), 3, np.uint8)).category is None
+    answer = matcher.match(packs["pack-4"])
+    assert answer.category is None
+    assert answer.to_record()["category"] is None
+
+
 @pytest.mark.parametrize(
     ("level", "reason"), [(3, "too_dark"), (254, "too_bright"), (120, "nothing_in_view")]
 )
@@ -116,7 +175,7 @@ def test_a_catalog_of_one_product_still_tells_it_from_a_stranger(
 def test_the_record_is_what_the_command_prints(release_folder: Path, packs: dict[str, Picture]) -> None:
     record = Matcher.open(release_folder).match_photo(photograph(packs["pack-2"]), top=2).to_record()
     assert json.loads(json.dumps(record)) == record
-    assert list(record) == ["verdict", "candidates", "release", "reason", "timings_ms"]
+    assert list(record) == ["verdict", "category", "candidates", "release", "reason", "timings_ms"]
     candidates: Any = record["candidates"]
     assert [list(each) for each in candidates] == [["sku", "title", "similarity", "confidence"]] * 2
     assert candidates[0]["title"] == "Pack-2"

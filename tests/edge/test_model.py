@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.decision import decision_record
-from edge.errors import BadModel, Incompatible, StorageUnusable
+from edge.errors import BadModel, BadSetting, Incompatible, StorageUnusable
 from edge.model import Decision, Model, Variant, WrongRate, choose_variant, open_model, write_model
 from edge.scoring import ScoreRule
 
@@ -54,7 +54,14 @@ def test_a_decision_of_the_second_format_reads_back_and_one_of_the_first_keeps_i
 ) -> None:
     model = open_model(folder)
     assert json.loads((folder / "model.json").read_bytes())["format"] == 1
-    decision = replace(DECISION, score=ScoreRule(0.05, 0.5), wrong_rates=(WrongRate(0.005, 0.93),))
+    decision = replace(
+        DECISION,
+        joint_weight=3.0,
+        unknown_confidence=0.2,
+        score=ScoreRule(0.05, 0.5),
+        category_temperature=0.07,
+        wrong_rates=(WrongRate(0.005, 0.93),),
+    )
     scored = replace(model, variants=tuple(replace(variant, decision=decision) for variant in model.variants))
     write_model(scored, folder)
     assert json.loads((folder / "model.json").read_bytes())["format"] == 2
@@ -154,6 +161,30 @@ def test_confidence_rises_with_similarity_and_with_the_margin_over_the_best_othe
 def test_a_lone_candidate_is_measured_against_what_would_be_unknown() -> None:
     assert DECISION.confidences([0.9]) == pytest.approx(DECISION.confidences([0.9, 0.4])[:1])
     assert DECISION.confidences([]) == ()
+
+
+def test_a_lead_counts_for_more_the_higher_it_is() -> None:
+    joint = replace(DECISION, margin_weight=0.0, joint_weight=20.0)
+    high, low = joint.confidences([0.9, 0.8])[0], joint.confidences([0.5, 0.4])[0]
+    assert high == pytest.approx(1 / (1 + 2.718281828 ** -(-8 + 9 + 20 * 0.9 * 0.1)))
+    assert low == pytest.approx(1 / (1 + 2.718281828 ** -(-8 + 5 + 20 * 0.5 * 0.1)))
+
+
+def test_what_is_too_unsure_to_be_known_is_unknown() -> None:
+    wary = replace(DECISION, unknown_confidence=0.3)
+    assert wary.verdict(0.95, 0.29) == "unknown"
+    assert wary.verdict(0.95, 0.30) == "unsure"
+    assert wary.verdict(0.39, 0.99) == "unknown"
+
+
+def test_a_rate_of_wrong_answers_takes_the_confidence_of_the_next_stricter_one() -> None:
+    decision = replace(DECISION, wrong_rates=(WrongRate(0.005, 0.97), WrongRate(0.02, 0.9)))
+    asked = {0.005: 0.97, 0.0199: 0.97, 0.02: 0.9, 0.5: 0.9}
+    assert {rate: decision.match_confidence_for(rate) for rate in asked} == asked
+    with pytest.raises(BadSetting, match=r"0\.004 was not calibrated.*0\.005, 0\.02.*take a higher rate"):
+        decision.match_confidence_for(0.004)
+    with pytest.raises(BadSetting, match="none"):
+        DECISION.match_confidence_for(0.01)
 
 
 def test_the_three_verdicts() -> None:

@@ -66,7 +66,18 @@ RATES = st.lists(st.floats(0, 1), max_size=3, unique=True).map(
     lambda rates: tuple(WrongRate(rate, 1 - rate) for rate in sorted(rates))
 )
 DECISIONS = st.builds(
-    Decision, st.floats(0, 1), st.floats(-1, 1), FINITE, FINITE, FINITE, RULES, RATES, EXTRAS
+    Decision,
+    match_confidence=st.floats(0, 1),
+    unknown_similarity=st.floats(-1, 1),
+    bias=FINITE,
+    similarity_weight=FINITE,
+    margin_weight=FINITE,
+    joint_weight=st.just(0.0) | FINITE,
+    unknown_confidence=st.just(0.0) | st.floats(0, 1),
+    score=RULES,
+    category_temperature=st.just(0.1) | st.floats(0.01, 1),
+    wrong_rates=RATES,
+    extra=EXTRAS,
 )
 
 
@@ -187,6 +198,10 @@ def test_only_a_release_that_an_older_device_would_answer_otherwise_has_the_newe
     assert json.loads(RELEASE.to_bytes())["format"] == 1
     assert json.loads(scored(ScoreRule()).to_bytes())["format"] == 1  # rates are passed over, not misread
     assert json.loads(scored(ScoreRule(0.05, 1.0)).to_bytes())["format"] == 2
+    for field in ("joint_weight", "unknown_confidence"):
+        decision = replace(DECISION, **{field: 0.5})
+        changed = tuple(replace(each, decision=decision) for each in RELEASE.variants)
+        assert json.loads(replace(RELEASE, variants=changed).to_bytes())["format"] == 2
 
 
 def test_a_score_under_a_format_that_has_none_is_refused() -> None:
