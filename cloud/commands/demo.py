@@ -73,7 +73,7 @@ class _Announcer:
 @click.option(
     "--model",
     type=click.Path(path_type=Path, file_okay=False),
-    help="The model folder (default: the one that comes with Shelfsight).",
+    help="general, grocery, or a model folder (default: the one that comes with Shelfsight).",
 )
 @click.option("--seed", default=7, show_default=True, help="Another seed takes other photos.")
 @click.option("--products", type=click.IntRange(4, 80), default=80, hidden=True)

@@ -145,8 +145,11 @@ def _suite(
     if model is not None:
         named = find_model(model, workspace)
         # A float file that the suite names is of the suite's model: no other one is compared with it.
-        same = find_model(suite.models.get(GROCERY), workspace) == named
-        floats = suite.floats if same else {}
+        floats = {
+            role: file
+            for role, file in suite.floats.items()
+            if role in suite.models and find_model(suite.models[role], workspace) == named
+        }
         suite = replace(suite, models={GROCERY: named, SECOND_DOMAIN: named}, floats=floats)
     if exact is not None:
         suite = replace(suite, floats={GROCERY: exact})

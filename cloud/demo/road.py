@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cloud import signing
-from cloud.bundled import bundled_model
+from cloud.bundled import find_model
 from cloud.catalog import Catalog
 from cloud.demo.folder import demo_folder
 from cloud.demo.picture import draw_answers
@@ -104,7 +104,7 @@ def demo_road(plan: Plan, announce: Announce) -> Iterator[Shown]:
     """
     with ExitStack() as held:
         folder = held.enter_context(demo_folder(plan.folder))
-        model = open_model(plan.model or bundled_model())
+        model = open_model(find_model(plan.model))
         sample = _draw(plan, folder / "shop", announce)
         workspace = _stock(sample, folder / "cloud", announce)
         with announce("Embed the catalog, sign and publish release 1") as step:

@@ -86,6 +86,6 @@ def _answered(query: ReferencePhoto, answer: Answer) -> Answered:
         ms=answer.timings.total_ms,
         reason=answer.reason,
         confidence=best.confidence if best else 0.0,
-        knownness=best.confidence if best else -1.0,
-        category=best.product.category if best else None,
+        knownness=answer.knownness,
+        category=answer.category.name if answer.category else None,
     )

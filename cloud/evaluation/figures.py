@@ -93,8 +93,8 @@ def notes(whole: WholeEvaluation) -> dict[str, str]:
     if isinstance(whole.newcomers, Newcomers):
         some = whole.newcomers
         told["unseen"] = (
-            f"{len(some.left_out)} products left out of the training of {whole.twin}, {some.photos} test "
-            f"photos, among {some.products} products; mean of {len(some.shots[0].draws)} draws"
+            f"{len(some.left_out)} products that {whole.twin} was not trained on, {some.photos} test photos, "
+            f"among {some.products} products; mean of {len(some.shots[0].draws)} draws"
         )
         told["unknown"] = (
             "the same products absent from the references, by what the device goes by; it answers "

@@ -5,7 +5,7 @@ training. Their test photos are asked of a release without them (are they taken 
 releases that know them by a few of their photos each, the network untouched.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +26,7 @@ from edge.segments import Content
 SHOTS: Final = (1, 3, 5, 10)
 DRAWS: Final = 5
 _SEED: Final = 7
+_EVERY: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,20 @@ def left_out_of(model: Model) -> tuple[str, ...]:
     recipe = model.extra.get("recipe")
     named = recipe.get("leave_out") if isinstance(recipe, Mapping) else None
     return tuple(sorted(str(sku) for sku in named)) if isinstance(named, Sequence) else ()
+
+
+def unseen_by(model: Model, skus: Iterable[str]) -> tuple[str, ...]:
+    """Return those products that a model was not trained on, sorted; where it saw none, every fourth.
+
+    In a shop that the model was not made for all are new to it; some have to stand for those that it knows.
+    () where model.json does not say what the model was trained on.
+    """
+    fitted = model.extra.get("fitted_skus")
+    if not isinstance(fitted, Sequence):
+        return ()
+    known = set(skus)
+    unseen = sorted(known - set(map(str, fitted)))
+    return tuple(unseen[::_EVERY] if len(unseen) == len(known) else unseen)
 
 
 def measure_newcomers(

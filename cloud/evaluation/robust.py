@@ -1,9 +1,8 @@
 """How much of its answers a model keeps when photos are spoiled."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import product
 from typing import Final
 
@@ -22,6 +21,7 @@ from edge.model import Model, Variant
 PHOTOS: Final = 600
 """How many test photos are spoiled, unless more are asked for: 24 times each."""
 
+_DECODED: Final = 32  # pictures at hand: every core is at another one
 _SPOILINGS: Final = tuple(product(CORRUPTIONS.values(), STRENGTHS))
 
 
@@ -71,10 +71,16 @@ def measure_robustness(
         StorageUnusable: the cache cannot be used.
     """
     asked = _spread(answers, count)
+
+    @lru_cache(maxsize=_DECODED)
+    def fitted(sha256: str) -> Picture:
+        return decode_to_fit(photos.read(sha256), model.input_size)
+
+    # Photo by photo, so that each is decoded once for all that is done to it.
     wanted = {
-        _name(answer, *spoiling): _maker(photos, answer, *spoiling, model.input_size)
-        for spoiling in _SPOILINGS
+        _name(answer, *spoiling): partial(_spoil, fitted, answer.photo.sha256, *spoiling)
         for answer in asked
+        for spoiling in _SPOILINGS
     }
     vectors = embed_pictures(
         model, variant, wanted, cache=cache, task="Embedding spoiled photos", progress=progress
@@ -99,14 +105,9 @@ def measure_robustness(
     )
 
 
-def spoiled_photo(photo: bytes, corruption: Corruption, strength: int, size: int) -> Picture:
-    """Decode a photo as a model of this input size gets it, `uint8` (size, size, 3), and spoil it.
-
-    Raises:
-        SkipPhoto: it cannot be decoded.
-    """
-    seed = int.from_bytes(hashlib.sha256(photo).digest()[:8])
-    return corruption(decode_to_fit(photo, size), strength, seed)
+def _spoil(fitted: Callable[[str], Picture], sha256: str, corruption: Corruption, strength: int) -> Picture:
+    """Spoil a photo as a model gets it; what is drawn by chance depends on the photo alone."""
+    return corruption(fitted(sha256), strength, int(sha256[:16], 16))
 
 
 def _spread(answers: Sequence[Answered], count: int) -> list[Answered]:
@@ -114,12 +115,6 @@ def _spread(answers: Sequence[Answered], count: int) -> list[Answered]:
     if not count or count >= len(answers):
         return list(answers)
     return [answers[place] for place in np.linspace(0, len(answers) - 1, count).round().astype(int).tolist()]
-
-
-def _maker(
-    photos: PhotoStorage, answer: Answered, corruption: Corruption, strength: int, size: int
-) -> Callable[[], Picture]:
-    return lambda: spoiled_photo(photos.read(answer.photo.sha256), corruption, strength, size)
 
 
 def _clean_name(answer: Answered) -> str:

@@ -18,7 +18,7 @@ class Answered:
     `skus` are the answer's candidates, best first; `vector` is the embedding, float32 (D,) of unit length;
     `ms` is the time from the photo's bytes to the answer. `confidence` (0..1) is the best candidate's;
     `knownness` is what a device judges by whether the product is in the catalog at all, more meaning surer;
-    `category` is what the answer names.
+    `category` is what the answer names, None where it names none.
     """
 
     photo: ReferencePhoto
@@ -28,7 +28,7 @@ class Answered:
     ms: float
     reason: str = ""
     confidence: float = 0.0
-    knownness: float = -1.0
+    knownness: float = 0.0
     category: str | None = None
 
     @property

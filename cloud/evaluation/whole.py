@@ -17,7 +17,7 @@ from cloud.evaluation.cost import InvokeTimes, measure_invoke
 from cloud.evaluation.domain import SecondDomain, measure_second_domain
 from cloud.evaluation.exact import Drift
 from cloud.evaluation.measure import ChosenPhotos, Evaluation, Round, choose_photos, evaluate
-from cloud.evaluation.newcomers import Newcomers, left_out_of, measure_newcomers
+from cloud.evaluation.newcomers import Newcomers, left_out_of, measure_newcomers, unseen_by
 from cloud.evaluation.reliability import (
     SETTING,
     AtSetting,
@@ -124,13 +124,14 @@ def evaluate_all(
             if any(model.name == each.model.name for each in measured.values()):
                 model = replace(model, name=f"{model.name} ({role})")
             measured[folder] = work.measure(model, suite.floats.get(role))
-    twin = _try(work.twin)
+    models = tuple(measured.values())
+    twin = _try(lambda: work.twin(models[0].model))
     return WholeEvaluation(
         made=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        models=tuple(measured.values()),
+        models=models,
         second_domain_model=measured[folder].model.name,
-        twin=twin.name if isinstance(twin, Model) else None,
-        newcomers=twin if isinstance(twin, Missing) else _try(lambda: work.newcomers(twin)),
+        twin=None if isinstance(twin, Missing) else twin[0].name,
+        newcomers=twin if isinstance(twin, Missing) else _try(lambda: work.newcomers(*twin)),
         suite=suite,
     )
 
@@ -225,19 +226,27 @@ class _Work:
             raise BadSetting(f"{baseline} is not there: name a network to compare with ([cost] of a suite)")
         return measure_invoke(model, variant, baseline, self.progress)
 
-    def twin(self) -> Model:
-        """Open the model that never saw the newcomers."""
-        named = _named(self.suite.twin, "no twin is named ([twin] of a suite): train one with --leave-out")
-        return open_model(find_model(named, self.workspace))
-
-    def newcomers(self, twin: Model) -> Newcomers:
-        """Ask the twin about products that it never saw."""
+    def twin(self, main: Model) -> tuple[Model, tuple[str, ...]]:
+        """Open the model that never saw some products, and name these; the main model may be one itself."""
+        if self.suite.twin is None:
+            new = unseen_by(main, (product.sku for product in self.catalog.products()))
+            if not new:
+                raise BadSetting(
+                    f"no twin is named ([twin] of a suite), and {main.name} knows of no product here that it "
+                    "was not trained on: train a twin with --leave-out"
+                )
+            return main, new
+        twin = open_model(find_model(self.suite.twin, self.workspace))
         left_out = self.suite.leave_out or left_out_of(twin)
         if not left_out:
             raise BadSetting(
                 f"{twin.name} does not say which products it never saw: train it with --leave-out, "
                 "or name them ([twin] leave_out of a suite)"
             )
+        return twin, left_out
+
+    def newcomers(self, twin: Model, left_out: tuple[str, ...]) -> Newcomers:
+        """Ask the twin about products that it never saw."""
         chosen = self.chosen()
         return measure_newcomers(
             self.catalog,

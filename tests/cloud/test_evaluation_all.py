@@ -12,14 +12,14 @@ from cloud.catalog import Catalog
 from cloud.commands import main
 from cloud.embeddings import EmbeddingCache
 from cloud.evaluation.figures import figures, to_record
-from cloud.evaluation.newcomers import DRAWS, SHOTS, Newcomers
+from cloud.evaluation.newcomers import DRAWS, SHOTS, Newcomers, unseen_by
 from cloud.evaluation.suite import Suite, Target, read_suite
 from cloud.evaluation.told import MEANS
 from cloud.evaluation.whole import WholeEvaluation, evaluate_all
 from cloud.workspace import Workspace
 from edge.errors import BadModel, BadSetting, StorageUnusable
 from edge.model import Model, open_model
-from tests.cloud.drawn_shop import LEFT_OUT, fill, write_suite
+from tests.cloud.drawn_shop import LEFT_OUT, copy_model, fill, write_suite
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -190,6 +190,25 @@ def test_newcomers_that_the_catalog_does_not_have_are_told(shop: Workspace, benc
         suite = replace(read_suite(bench / "suite.toml"), leave_out=("of another shop",))
         by_key = {figure.key: figure for figure in figures(evaluate_all(shop, suite, cache=cache))}
         assert "the-twin was not trained on (1 are named)" in (by_key["unknown.auroc"].reason or "")
+
+
+def test_a_model_that_never_saw_a_shop_is_its_own_twin(tiny_model: Model) -> None:
+    fitted = replace(tiny_model, extra={"fitted_skus": ["of another shop"]})
+    skus = [f"pack-{number}" for number in range(10)]
+    assert unseen_by(fitted, skus) == ("pack-0", "pack-4", "pack-8")
+    assert unseen_by(replace(tiny_model, extra={"fitted_skus": skus[:8]}), skus) == ("pack-8", "pack-9")
+    assert unseen_by(replace(tiny_model, extra={"fitted_skus": skus}), skus) == ()
+    assert unseen_by(tiny_model, skus) == ()
+
+
+def test_a_new_shop_needs_no_twin(shop: Workspace, tiny_model: Model, tmp_path: Path) -> None:
+    copy_model(tiny_model, tmp_path / "general", "general", fitted_skus=["of another shop"])
+    suite = Suite(models=dict.fromkeys(("grocery", "second_domain"), tmp_path / "general"))
+    with EmbeddingCache(shop.cache) as cache:
+        whole = evaluate_all(shop, suite, cache=cache)
+    assert whole.twin == "general"
+    assert isinstance(whole.newcomers, Newcomers)
+    assert whole.newcomers.left_out == ("pack-0", "pack-4", "pack-8")
 
 
 def test_a_suite_is_read_relative_to_itself_and_a_bundled_name_stays_a_name(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_a_report_of_next_to_nothing_says_what_is_missing(tiny_model: Model, tmp
     write_report(empty, whole, tmp_path / "report.html", lambda task, done, total: None)
     page = (tmp_path / "report.html").read_text()
     assert "the catalog has no test photos: import some" in page
-    assert "train one with --leave-out" in page
+    assert "train a twin with --leave-out" in page
     assert 'href="#mistakes"' not in page
 
 

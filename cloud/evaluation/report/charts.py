@@ -162,8 +162,8 @@ def shots_chart(newcomers: Newcomers, targets: Mapping[str, Target]) -> Markup:
             axes.plot([each.photos_each] * len(each.draws), each.draws, color=FIRST, marker="_", linestyle="")
             axes.annotate(
                 f"{each.top1:.2f}",
-                (each.photos_each, each.top1),
-                xytext=(0, 9),
+                (each.photos_each, max(each.draws)),
+                xytext=(0, 8),
                 textcoords="offset points",
                 ha="center",
             )

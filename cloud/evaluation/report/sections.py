@@ -18,12 +18,12 @@ from cloud.evaluation.newcomers import Newcomers
 from cloud.evaluation.reliability import AtSetting, Reliability
 from cloud.evaluation.report import charts
 from cloud.evaluation.report.thumbs import Thumbs, thumbnail
-from cloud.evaluation.robust import Robustness, spoiled_photo
+from cloud.evaluation.robust import Robustness
 from cloud.evaluation.scores import Answered
 from cloud.evaluation.whole import ModelScores, WholeEvaluation
 from cloud.photos import PhotoStorage
 from edge.errors import SkipPhoto
-from edge.image import decode_to_fit
+from edge.image import Picture, decode_to_fit
 
 _WORST: Final = 18
 _SPOILED_SIZE: Final = 132
@@ -150,8 +150,7 @@ def spoiled_rows(whole: WholeEvaluation, photos: PhotoStorage) -> list[Spoiled]:
     main = whole.main
     if not measured or not isinstance(main.shop, Evaluation):
         return []
-    example = _example(main.shop.answers, photos)
-    size = main.model.input_size
+    example = _example(main.shop.answers, photos, main.model.input_size)
     return [
         Spoiled(
             name=name.replace("_", " "),
@@ -160,11 +159,8 @@ def spoiled_rows(whole: WholeEvaluation, photos: PhotoStorage) -> list[Spoiled]:
             pictures=()
             if example is None
             else (
-                thumbnail(decode_to_fit(example, size), _SPOILED_SIZE),
-                *(
-                    thumbnail(spoiled_photo(example, corruption, strength, size), _SPOILED_SIZE)
-                    for strength in STRENGTHS
-                ),
+                thumbnail(example, _SPOILED_SIZE),
+                *(thumbnail(corruption(example, strength, 7), _SPOILED_SIZE) for strength in STRENGTHS),
             ),
         )
         for name, corruption in CORRUPTIONS.items()
@@ -218,14 +214,12 @@ def _read_metrics(path: Path) -> Sequence[Mapping[str, Any]]:
     return [line for line in lines if isinstance(line, dict) and isinstance(line.get("epoch"), int)]
 
 
-def _example(answers: Sequence[Answered], photos: PhotoStorage) -> bytes | None:
+def _example(answers: Sequence[Answered], photos: PhotoStorage, size: int) -> Picture | None:
     """Choose a photo to spoil: one in the middle of those that were answered right."""
     right = [answer for answer in answers if answer.is_right] or list(answers)
     for answer in right[len(right) // 2 :]:
         try:
-            photo = photos.read(answer.photo.sha256)
-            decode_to_fit(photo, 32)
+            return decode_to_fit(photos.read(answer.photo.sha256), size)
         except SkipPhoto:
             continue
-        return photo
     return None
