@@ -50,16 +50,15 @@ def draw(recipe: Recipe, count: int, rng: np.random.Generator, is_packshot: NDAr
         return {}
     order = rng.permutation(count)
     order = order[np.argsort(~is_packshot[order], kind="stable")]
-    pasted = (rng.uniform(0, 1, count) < recipe.paste) & is_packshot[order]
+    # The rows of packshots, which are in random order, come first, and of them those that are pasted.
+    pasted = np.arange(count) < rng.binomial(is_packshot.sum(), recipe.paste)
     others = np.flatnonzero(~is_packshot) if not is_packshot.all() else np.arange(count)
     room = rng.uniform(*ROOM, count)
     top, left = -rng.uniform(0, 1, (2, count)) * (room - 1)
     pieces = draw_boxes(rng, count, BACKGROUND_AREA, flip=True)
-    # The chosen ones come first, so that the group holds as many of them as it can.
-    first = np.argsort(~pasted, kind="stable")
     return {
-        "paste_order": order[first].astype(np.int32),
-        "paste_ground": pasted[first].astype(np.float32),
+        "paste_order": order.astype(np.int32),
+        "paste_ground": pasted.astype(np.float32),
         "paste_on": rng.choice(others, count).astype(np.int32),
         "paste_room": np.stack([top, left, top + room, left + room], axis=1).astype(np.float32),
         "paste_piece": pieces,
