@@ -22,8 +22,8 @@ JPEG               jpeg               quality 12..60, colors at half the resolut
 
 The last column is the milliseconds of one core of an AVX-512 x86, busy with other things too, for a batch of
 32 from 288 to 192 pixels, with these shares, from the top: 0.6 of 8 packshots, crop area 0.2, 0.25, 10
-degrees (not in the sum), 0.3, 0.15, 0.125, 0.125, 0.125, 0.3, 1 stop, 0.4, 0.4 and 0.25. All at once take 145; plain
-`tf.image.crop_and_resize`, which skips pixels, takes 12. Drawing takes 4 on the host.
+degrees (not in the sum), 0.3, 0.15, 0.125, 0.125, 0.125, 0.3, 1 stop, 0.4, 0.4 and 0.25. All at once take
+145; plain `tf.image.crop_and_resize`, which skips pixels, takes 12. Drawing takes 4 on the host.
 """
 
 from cloud.training.augment.camera import ShopCamera, draw_parameters, name_effects
