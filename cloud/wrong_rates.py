@@ -106,12 +106,16 @@ def _least_expected(judged: Sequence[Judged], steps: Sequence[float], rate: floa
     Infinity where there is none.
     """
     least = inf
-    for confidence in steps:
+    # Where all that were asked are surer than that, a match as sure as the rate demands is one still.
+    for confidence in sorted({*steps, round(1 - rate, 4)}, reverse=True):
         matches = [each.at(confidence) for each in judged]
         strangers = sum(each.strangers for each in matches)
         wrong = sum(each.doubt for each in matches) + strangers
-        if wrong > rate * (sum(each.known for each in matches) + strangers):
+        known = sum(each.known for each in matches)
+        if wrong > rate * (known + strangers):
             break
+        if known == 0:
+            continue
         if not any(_is_contradicted(each, rate) for each in matches):
             least = confidence
     return least

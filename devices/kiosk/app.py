@@ -144,6 +144,7 @@ def answer_record(given: Given, currency: str) -> dict[str, object]:
         "id": given.id,
         "name": given.name,
         "verdict": given.answer.verdict,
+        "category": given.answer.category.name if given.answer.category else None,
         "words": asdict(words_for(given.answer, currency)),
         "candidates": [
             {

@@ -10,6 +10,7 @@ from edge.errors import BadSetting
 from edge.events import uuid7
 from edge.image import Picture, decode, encode_jpeg
 from edge.matcher import Answer
+from edge.quality import PROBLEMS
 
 REMEMBERED = 16
 """So many answers can still be confirmed or corrected; each costs the bytes of one JPEG."""
@@ -131,11 +132,14 @@ class Station:
 
     def _settles(self, given: Given) -> bool:
         """Say whether this answer has just been given often enough in a row to be what was searched."""
-        what = (given.answer.verdict, given.sku)
+        answer = given.answer
+        what = (answer.verdict, given.sku)
+        # A picture that nobody could recognize anything in is no search: what it resembles means nothing.
+        usable = bool(answer.candidates) and answer.reason not in PROBLEMS
         with self._lock:
-            self._seen = self._seen + 1 if what == self._last else 1
-            self._last = what
-            return self._seen == self._settled_after and bool(given.answer.candidates)
+            self._seen = self._seen + 1 if usable and what == self._last else int(usable)
+            self._last = what if usable else None
+            return usable and self._seen == self._settled_after
 
     def _record_search(self, given: Given) -> None:
         self.device.record("searched", {**_about(given), "sku": given.sku, **search_record(given.answer)})
@@ -147,9 +151,10 @@ def _about(given: Given) -> dict[str, object]:
 
 
 def search_record(answer: Answer) -> dict[str, object]:
-    """Write down an answer for a `searched` event: the verdict and the candidates, no picture."""
+    """Write down an answer for a `searched` event: verdict, category and candidates, no picture."""
     return {
         "verdict": answer.verdict,
+        "category": answer.category.name if answer.category else None,
         "candidates": [
             {
                 "sku": candidate.product.sku,

@@ -15,6 +15,9 @@ _POSES = {
     "blurred": ("Blurred", "I cannot make it out", "Hold it still for a moment, please."),
 }
 
+LIKELY_CATEGORY = 0.5
+"""From here on a category is named: what is wrong as often as right helps nobody to the right shelf."""
+
 
 @dataclass(frozen=True, slots=True)
 class Words:
@@ -55,15 +58,21 @@ def words_for(answer: Answer, currency: str = "") -> Words:
             tone="unsure",
             heading="Not quite sure",
             title="Is it one of these?",
-            detail="Turn it so that its front shows.",
+            detail=f"{_looks_like(answer)}Turn it so that its front shows.",
             others="Most alike first",
         )
     return Words(
         tone="unknown",
         heading="Not found",
         title="I do not know this one",
-        detail="Bring it closer, turn it, or ask the staff.",
+        detail=f"{_looks_like(answer)}Bring it closer, turn it, or ask the staff.",
     )
+
+
+def _looks_like(answer: Answer) -> str:
+    """Name the kind of thing it is, where that is likely; else nothing."""
+    guess = answer.category
+    return f"Looks like: {guess.name}. " if guess and guess.confidence >= LIKELY_CATEGORY else ""
 
 
 def name_of(product: Product) -> str:

@@ -1,15 +1,22 @@
 """The decision of a release, fitted to the photos that a shop labeled for it."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
+from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from cloud.catalog import Catalog, ReferencePhoto
+from cloud.commands import main
 from cloud.publishing import Publication, publish
+from cloud.releases import Releases
 from cloud.thresholds import LEAST_PHOTOS, fit_decision
 from cloud.workspace import Workspace
-from edge.model import Decision, Model
+from edge.errors import BadSetting
+from edge.model import Decision, Model, WrongRate
 from edge.release import Release
-from tests.cloud.conftest import add_labeled
+from tests.cloud.conftest import ROOT, add_labeled
 
 PRODUCTS = 8
 DIMENSION = 32
@@ -65,6 +72,19 @@ def test_labeled_photos_of_products_without_a_reference_are_not_asked() -> None:
     assert "pack-0" not in {each.sku for each in fitted.photos}
 
 
+def test_strangers_to_a_network_that_knows_the_products_are_harder_than_its_left_out_photos() -> None:
+    photos, vectors = shop(40, 0.3)
+    asked_for = [f"pack-{sku}" for sku in range(PRODUCTS)]
+    new = fit_decision(photos, vectors)
+    fitted = fit_decision(photos, vectors, asked_for)
+    few = fit_decision(photos, vectors, asked_for[: PRODUCTS // 2])
+    assert new is not None
+    assert fitted is not None
+    # Between two products is nearer to them than beside them all: it takes more to be known.
+    assert fitted.decision.unknown_similarity > new.decision.unknown_similarity
+    assert few == new
+
+
 def decision_of(workspace: Workspace, publication: Publication) -> Decision:
     manifest = (workspace.files / publication.release.sha256).read_bytes()
     return Release.from_bytes(manifest).variants[0].decision
@@ -83,4 +103,47 @@ def test_a_release_has_the_decision_of_its_shop_and_not_the_photos_that_fitted_i
     assert after.calibration_photos == 24
     assert decision_of(workspace, after) != tiny_model.variant().decision
     assert after.release.rows == before.release.rows
+    assert after.match_confidence == decision_of(workspace, after).match_confidence
     assert publish(workspace, tiny_model).changed is False
+
+
+def test_the_retailer_says_how_many_matches_may_be_wrong(
+    workspace: Workspace, catalog: Catalog, tiny_model: Model
+) -> None:
+    rates = (WrongRate(0.005, 0.97), WrongRate(0.02, 0.91))
+    variants = tuple(
+        replace(each, decision=replace(each.decision, wrong_rates=rates)) for each in tiny_model.variants
+    )
+    model = replace(tiny_model, variants=variants)
+    usual = publish(workspace, model)
+    assert decision_of(workspace, usual).match_confidence == tiny_model.variant().decision.match_confidence
+    strict = publish(workspace, model, wrong_rate=0.01)
+    assert strict.changed
+    assert strict.match_confidence == decision_of(workspace, strict).match_confidence == 0.97
+    assert decision_of(workspace, strict).wrong_rates == rates
+    assert publish(workspace, model, wrong_rate=0.01).changed is False
+
+
+def test_a_rate_that_nobody_calibrated_is_refused_and_nothing_is_published(
+    workspace: Workspace, catalog: Catalog, tiny_model: Model
+) -> None:
+    with pytest.raises(BadSetting, match=r"0\.005 was not calibrated"):
+        publish(workspace, tiny_model, wrong_rate=0.005)
+    assert Releases(workspace.sessions()).latest() is None
+
+
+def test_a_rate_of_wrong_answers_can_stand_in_the_settings_too(
+    workspace: Workspace, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workspace.data / "cloud.toml").write_text(
+        '[publish]\nmodel = "tests/data/tiny-int8"\nwrong-rate = 0.5\n'
+    )
+    monkeypatch.chdir(ROOT)
+    refused = CliRunner().invoke(main, ["--data", str(workspace.data), "publish"])
+    assert refused.exit_code == 1
+    assert "0.5 was not calibrated" in refused.output
+    wrong = CliRunner().invoke(
+        main, ["--data", str(workspace.data), "publish"], env={"SHELFSIGHT_PUBLISH_WRONG_RATE": "1.5"}
+    )
+    assert wrong.exit_code == 2
+    assert "--wrong-rate" in wrong.output

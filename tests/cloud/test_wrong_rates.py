@@ -69,6 +69,16 @@ def test_a_lower_rate_never_needs_less_and_one_out_of_reach_is_left_out() -> Non
     assert find_rates([hopeless]) == ()
 
 
+def test_where_all_are_surer_than_the_rate_demands_a_little_less_is_a_match_still() -> None:
+    sure = Judged(np.linspace(0.999, 1, 50), np.ones(50, bool), NOBODY, 0.0)
+    assert {each.rate: each.match_confidence for each in find_rates([sure])} == {
+        rate: pytest.approx(1 - rate) for rate in RATES
+    }
+    strangers = np.full(100, 0.97)
+    crowded = find_rates([Judged(sure.confidences, sure.right, strangers, 0.1)])
+    assert crowded[-1].match_confidence > 0.97
+
+
 def test_strangers_that_look_sure_cost_matches() -> None:
     alone = {each.rate: each for each in find_rates([judged(2000, 7)])}
     crowd = {each.rate: each for each in find_rates([judged(2000, 7, share=0.1, strangers=500)])}

@@ -1,18 +1,21 @@
 """The kiosk behind its page: what it answers, what it writes down, and whom it refuses."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
 from devices.camera import FolderCamera
 from devices.config import Settings
 from devices.device import Device
-from devices.kiosk.app import create_app
-from devices.kiosk.station import REMEMBERED, Station
+from devices.kiosk.app import answer_record, create_app
+from devices.kiosk.station import REMEMBERED, Given, Station, search_record
 from devices.kiosk.wording import words_for
-from edge.image import decode
+from edge.categories import CategoryGuess
+from edge.image import decode, encode_jpeg
 from edge.matcher import Answer, Candidate, Timings
 from edge.products import Product
 from edge.quality import PROBLEMS
@@ -72,6 +75,20 @@ def test_every_fault_of_a_picture_asks_for_something_and_names_no_product(proble
     assert words.detail.endswith(".")
     assert "Apple" not in f"{words.heading} {words.title} {words.detail}"
     assert not words.others
+
+
+def test_what_is_not_known_is_said_to_look_like_its_kind_where_that_is_likely() -> None:
+    for verdict, rest in (
+        ("unsure", "Turn it so that its front shows."),
+        ("unknown", "Bring it closer, turn it, or ask the staff."),
+    ):
+        given = replace(answer(verdict, APPLE, reason="low_similarity"), category=CategoryGuess("Fruit", 0.5))
+        assert words_for(given).detail == f"Looks like: Fruit. {rest}"
+        assert words_for(replace(given, category=CategoryGuess("Fruit", 0.49))).detail == rest
+        assert words_for(replace(given, category=None)).detail == rest
+    given = replace(answer("unknown", APPLE), category=CategoryGuess("Fruit", 0.8))
+    assert answer_record(Given("id", given, b"", "a.jpg"), "€")["category"] == "Fruit"
+    assert search_record(given)["category"] == "Fruit"
 
 
 def test_a_match_says_price_and_never_a_whole_hundred_percent() -> None:
@@ -138,6 +155,15 @@ def test_a_photo_from_the_page_is_answered_and_searched_once_when_it_settles(
     answers = [phone.post("/answer", data=photo).json for _ in range(4)]
     assert {answer["candidates"][0]["sku"] for answer in answers} == {SKUS[3]}
     assert [event.kind for event in events_of(data)] == ["searched"]
+
+
+def test_a_picture_of_nothing_is_no_search_and_begins_the_count_anew(phone: FlaskClient, data: Path) -> None:
+    seen, dark = photograph(pack(SKUS[3])), encode_jpeg(np.full((64, 64, 3), 5, np.uint8))
+    for photo in (dark, dark, dark, seen, dark, seen):
+        phone.post("/answer", data=photo)
+    assert events_of(data) == []
+    phone.post("/answer", data=seen)
+    assert [event.data["sku"] for event in events_of(data)] == [SKUS[3]]
 
 
 def test_what_is_no_photo_is_said_plainly(phone: FlaskClient) -> None:
