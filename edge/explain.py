@@ -1,28 +1,171 @@
-"""Why this product: where in a picture the similarity comes from.
+"""Why this product: where in a picture the similarity comes from, and what separates it from the next.
 
 The embedding is the mean of the local map, so the similarity to a reference is a sum over the places of the
 map (A. Stylianou, R. Souvenir, R. Pless: Visualizing Deep Similarity Networks, WACV 2019). Nothing is
-estimated: the numbers of a map add up to the similarity.
+estimated: the numbers of a map add up to the similarity, and those of a difference to the margin.
 """
 
-import io
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from edge.embedder import Embedding
-from edge.errors import Incompatible
-from edge.image import Picture, check_picture
+from edge.errors import Incompatible, NoRelease
+from edge.matcher import Answer, Candidate
+from edge.segments import SegmentStack
 
-_FOR = np.array((255, 110, 0), np.float32)
-_AGAINST = np.array((0, 110, 255), np.float32)
-_STRONGEST = 0.8  # opacity of the color where the map is strongest
-_GAP = 8  # white pixels between pictures
+EXPLANATION_FORMAT = 1
+
+Map = NDArray[np.float32]
+
+_PLACES = (
+    ("upper left", "top", "upper right"),
+    ("left", "middle", "right"),
+    ("lower left", "bottom", "lower right"),
+)
+# A ninth of the picture that holds less than so much of a sum does not deserve to be named for it: of an even
+# map each ninth holds 0.11.
+_NAMED_SHARE = 0.25
+_DIGITS = 5
 
 
-def similarity_map(query: Embedding, reference: NDArray[np.float32]) -> NDArray[np.float32]:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where most of a sum lies: a ninth of the picture by its name, or `all over` it.
+
+    `amount` is the whole sum, in units of similarity; `share` (0..1) is the part of it that lies there.
+    """
+
+    name: str
+    share: float
+    amount: float
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How like a picture is to one candidate, place by place.
+
+    Attributes:
+        candidate: The product, with its similarity, score and confidence.
+        reference: float32 (dimension,), unit length: the product's reference photo most like the picture.
+        contributions: float32 (h, w), what each place of the picture adds to the similarity; its sum.
+    """
+
+    candidate: Candidate
+    reference: NDArray[np.float32]
+    contributions: Map
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why an answer is what it is: its first candidate, the runner-up, and what separates the two.
+
+    Attributes:
+        verdict: The answer's: `match`, `unsure` or `unknown`.
+        reason: The answer's, as in `edge.matcher.Answer`.
+        first: The candidate that was answered, or came nearest to it.
+        runner_up: The next candidate; None where a release holds one product alone.
+    """
+
+    verdict: str
+    reason: str
+    first: Likeness
+    runner_up: Likeness | None
+
+    @property
+    def margin(self) -> float | None:
+        """How much more like the picture the first is than the runner-up, by their best reference photos.
+
+        It may be negative: candidates are ordered by all their reference photos together (`edge.scoring`).
+        """
+        if self.runner_up is None:
+            return None
+        return self.first.candidate.similarity - self.runner_up.candidate.similarity
+
+    @property
+    def difference(self) -> Map | None:
+        """What each place adds to the margin, float32 (h, w): above zero for the first, below against it."""
+        if self.runner_up is None:
+            return None
+        return self.first.contributions - self.runner_up.contributions
+
+    def places(self) -> tuple[Place, Place] | None:
+        """Say where the difference speaks for the first, and where for the runner-up."""
+        difference = self.difference
+        if difference is None:
+            return None
+        return find_place(difference), find_place(-difference)
+
+    def to_record(self) -> dict[str, object]:
+        """Return the JSON object that is described in docs/explanation.md, less the photo's name."""
+        rows, columns = self.first.contributions.shape
+        return {
+            "format": EXPLANATION_FORMAT,
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "grid": {"rows": rows, "columns": columns},
+            "answer": likeness_record(self.first),
+            "runner_up": None if self.runner_up is None else likeness_record(self.runner_up),
+            "difference": self._difference_record(),
+            "words": list(self.words()),
+        }
+
+    def words(self) -> tuple[str, ...]:
+        """Say in sentences what was most like the picture, what came next, and what separates them."""
+        first = self.first.candidate
+        said = [f"{_name(first)} is {_AS[self.verdict]}, with similarity {first.similarity:.3f}."]
+        places = self.places()
+        if self.runner_up is None or places is None or self.margin is None:
+            return (*said, "There is no other product to compare it with.")
+        second = self.runner_up.candidate
+        said.append(f"The runner-up is {_name(second)}, with similarity {second.similarity:.3f}.")
+        if self.margin >= 0:
+            said.append(f"The margin is {self.margin:.3f}: {_weigh(*places)}.")
+        else:
+            said.append(
+                f"Its best reference photo is {-self.margin:.3f} nearer; it comes second because its photos "
+                f"together score {second.score:.3f}, and those of {_name(first)} {first.score:.3f}."
+            )
+        return tuple(said)
+
+    def _difference_record(self) -> dict[str, object] | None:
+        difference, places = self.difference, self.places()
+        if difference is None or places is None or self.margin is None:
+            return None
+        return {
+            "margin": round(self.margin, _DIGITS),
+            "map": map_record(difference),
+            "for_answer": _place_record(places[0]),
+            "for_runner_up": _place_record(places[1]),
+        }
+
+
+_AS = {
+    "match": "the answer",
+    "unsure": "the likeliest of the short list",
+    "unknown": "the nearest, but not near enough to be the answer",
+}
+
+
+def explain_answer(answer: Answer, stack: SegmentStack) -> Explanation:
+    """Explain an answer by the reference photos most like the picture, from the release that gave it.
+
+    Raises:
+        NoRelease: there is no candidate to explain, for the catalog is empty.
+        Incompatible: the answer is not from this release.
+    """
+    if answer.embedding is None or not answer.candidates:
+        raise NoRelease(
+            "there is no candidate to explain: the release holds no reference photo; add some and publish"
+        )
+    looked_at = [_explain_candidate(answer.embedding, each, stack) for each in answer.candidates[:2]]
+    return Explanation(
+        answer.verdict, answer.reason, looked_at[0], looked_at[1] if len(looked_at) > 1 else None
+    )
+
+
+def similarity_map(query: Embedding, reference: NDArray[np.float32]) -> Map:
     """Split the similarity of a picture to a reference vector over the places of the picture's local map.
 
     `reference` is float32 (dimension,), of any length but zero. The result is float32 (h, w): what each place
@@ -49,71 +192,76 @@ def similarity_map(query: Embedding, reference: NDArray[np.float32]) -> NDArray[
     return (contributions + np.float32(rounding / places)).astype(np.float32)
 
 
-def draw_heat_map(
-    picture: Picture, contributions: NDArray[np.float32], *, strongest: float | None = None
-) -> Picture:
-    """Lay a similarity map over its picture: orange speaks for the product, blue against it.
-
-    The picture, `uint8` (height, width, 3), fades to gray so that its own colors are not taken for the map's.
-    `strongest` is the contribution that gets full color; without it the map's largest. Give two maps that
-    stand side by side the same.
-
-    Raises:
-        PhotoUnreadable: not a picture.
-        Incompatible: not a map of (h, w).
-    """
-    check_picture(picture)
-    if contributions.ndim != 2 or contributions.size == 0:
-        raise Incompatible(f"a map of {contributions.shape} cannot be drawn: take one of similarity_map")
-    height, width = picture.shape[:2]
-    peak = strongest or float(np.abs(contributions).max()) or 1.0
-    relative = Image.fromarray((contributions / peak).astype(np.float32))
-    weight = np.clip(np.asarray(relative.resize((width, height), Image.Resampling.BICUBIC)), -1.0, 1.0)
-    opacity = _STRONGEST * np.abs(weight)[:, :, np.newaxis]
-    color = np.where(weight[:, :, np.newaxis] > 0, _FOR, _AGAINST)
-    gray = picture.mean(axis=2, keepdims=True)
-    faded = 0.25 * picture + 0.75 * gray
-    drawn: Picture = (faded * (1 - opacity) + color * opacity + 0.5).astype(np.uint8)
-    return drawn
+def find_place(contributions: Map) -> Place:
+    """Find the ninth of the picture where most of what is above zero lies."""
+    above = np.maximum(contributions, 0.0)
+    amount = float(above.sum())
+    ninths = _thirds(above.shape[0]) @ above @ _thirds(above.shape[1]).T
+    row, column = divmod(int(ninths.argmax()), 3)
+    share = float(ninths[row, column]) / amount if amount > 0 else 0.0
+    if share < _NAMED_SHARE:
+        return Place("all over", 1.0 if amount > 0 else 0.0, amount)
+    return Place(_PLACES[row][column], share, amount)
 
 
-def side_by_side(pictures: Sequence[Picture], *, height: int = 360) -> Picture:
-    """Put pictures in a row on white, each brought to `height` pixels, its proportions kept.
-
-    Raises:
-        PhotoUnreadable: not a picture.
-    """
-    parts: list[Picture] = []
-    for picture in pictures:
-        check_picture(picture)
-        width = max(1, round(picture.shape[1] * height / picture.shape[0]))
-        image = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)
-        parts += [np.full((height, _GAP, 3), 255, np.uint8), np.asarray(image)]
-    return np.concatenate(parts[1:], axis=1) if parts else np.full((height, _GAP, 3), 255, np.uint8)
+def likeness_record(likeness: Likeness) -> dict[str, object]:
+    """Return the JSON object of one candidate and its map."""
+    candidate = likeness.candidate
+    return {
+        "sku": candidate.product.sku,
+        "title": candidate.product.title,
+        "similarity": round(candidate.similarity, _DIGITS),
+        "score": round(candidate.score, _DIGITS),
+        "confidence": round(candidate.confidence, 4),
+        "map": map_record(likeness.contributions),
+    }
 
 
-def draw_pair(query: Picture, of_query: Embedding, reference: Picture, of_reference: Embedding) -> bytes:
-    """Draw query and reference photo, and beside each what in it speaks for the other, as PNG bytes.
-
-    Raises:
-        PhotoUnreadable: not a picture.
-        Incompatible: embeddings of two models.
-    """
-    maps = (similarity_map(of_query, of_reference.vector), similarity_map(of_reference, of_query.vector))
-    strongest = max(float(np.abs(each).max()) for each in maps)
-    row: list[Picture] = []
-    for picture, contributions in zip((query, reference), maps, strict=True):
-        row += [picture, draw_heat_map(picture, contributions, strongest=strongest)]
-    return encode_png(side_by_side(row))
+def map_record(contributions: Map) -> list[list[float]]:
+    """Return a map as lists of its rows, top to bottom, each from left to right."""
+    return [[round(float(value), _DIGITS) for value in row] for row in contributions]
 
 
-def encode_png(picture: Picture) -> bytes:
-    """Encode a picture as PNG bytes.
+def _explain_candidate(embedding: Embedding, candidate: Candidate, stack: SegmentStack) -> Likeness:
+    rows = stack.rows_of(candidate.product.sku)
+    if len(rows) == 0:
+        raise Incompatible(
+            f"this release has no reference photo of {candidate.product.sku!r}: explain an answer with the "
+            "release that gave it"
+        )
+    vectors = stack.vectors(rows)
+    reference = vectors[int(np.argmax(vectors @ embedding.vector))]
+    return Likeness(candidate, reference, similarity_map(embedding, reference))
 
-    Raises:
-        PhotoUnreadable: not a picture.
-    """
-    check_picture(picture)
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
-    return buffer.getvalue()
+
+def _thirds(cells: int) -> NDArray[np.float32]:
+    """Weigh `cells` equal parts of a side by how much of each lies in its first, second and last third."""
+    edges = np.arange(cells + 1) / cells * 3
+    parts = [np.clip(edges, third, third + 1) for third in range(3)]
+    return np.array([np.diff(part) * cells / 3 for part in parts], np.float32)
+
+
+def _weigh(for_first: Place, for_second: Place) -> str:
+    said = f"{for_first.amount:.3f} speaks for it ({_where(for_first)})"
+    if for_second.amount < 0.005:
+        return said
+    return f"{said}, {for_second.amount:.3f} for the runner-up ({_where(for_second)})"
+
+
+def _where(place: Place) -> str:
+    if place.name == "all over":
+        return "all over the picture"
+    where = "in the middle" if place.name == "middle" else f"at the {place.name}"
+    return f"{place.share:.0%} of it {where}"
+
+
+def _place_record(place: Place) -> dict[str, object]:
+    return {
+        "place": place.name,
+        "share": round(place.share, 3),
+        "amount": round(place.amount, _DIGITS),
+    }
+
+
+def _name(candidate: Candidate) -> str:
+    return candidate.product.title or candidate.product.sku

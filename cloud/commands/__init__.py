@@ -13,6 +13,7 @@ _COMMANDS = {
     "catalog": ("catalog", "Import, add, remove, list and check products and photos."),
     "train": ("train", "Train an embedder on the catalog's photos."),
     "evaluate": ("evaluate", "Measure a model on the test photos, with the device's own code."),
+    "explain": ("explain", "Show why a photo is answered as it is, beside the reference photos."),
     "publish": ("publish", "Sign a release of model and catalog, and offer it to devices."),
     "rollout": ("rollout", "Offer a release in stages, or stop it."),
     "fleet": ("fleet", "Invite devices, and see how they are."),

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     "--explain",
     metavar="OUT.png",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Draw what in the photo speaks for the answer (one photo only).",
+    help="Draw what in the photo speaks for the answer and what for the runner-up; OUT.json has the numbers "
+    "(one photo only).",
 )
 @json_option
 @data_option
@@ -29,7 +30,8 @@ def command(
 ) -> None:
     """Say what product is on each PHOTO, from the release on this device; no network is used.
 
-    A photo that cannot be read is said so, and the rest go on; the exit code is then 1. Nothing is recorded.
+    Each answer says its reason; where that is a fault of the photo, also what to do about it. A photo that
+    cannot be read is said so, and the rest go on; the exit code is then 1. Nothing is recorded.
     """
     from devices.config import load_settings
     from devices.device import Device
@@ -54,9 +56,7 @@ def _answer_one(device: "Device", path: Path, explain: Path | None, as_json: boo
 
     try:
         photo = load_photo(path)
-        answer = device.see(photo)
-        if explain is not None:
-            _draw(device, photo, answer, explain)
+        answer = device.see(photo) if explain is None else _explain(device, photo, path, explain)
     except SkipPhoto as error:
         said = str(error) if str(path) in str(error) else f"{path}: {error}"
         if as_json:
@@ -74,7 +74,12 @@ def _answer_one(device: "Device", path: Path, explain: Path | None, as_json: boo
 
 
 def _print(path: Path, answer: "Answer") -> None:
+    from devices.advice import advice_for
+
     click.echo(f"{path}: {answer.verdict} ({answer.reason}), {answer.timings.total_ms:.1f} ms")
+    advice = advice_for(answer.reason)
+    if advice is not None:
+        click.echo(f"  {advice}")
     for candidate in answer.candidates:
         product = candidate.product
         price = f"  {product.price}" if product.price else ""
@@ -82,8 +87,13 @@ def _print(path: Path, answer: "Answer") -> None:
         click.echo(f"  {sureness}  {product.sku}  {product.title}{price}")
 
 
-def _draw(device: "Device", photo: bytes, answer: "Answer", path: Path) -> None:
-    from devices.explanation import draw_explanation
-    from edge.disk import write_atomically
+def _explain(device: "Device", photo: bytes, path: Path, out: Path) -> "Answer":
+    """Answer a photo and write why; whoever asks for one candidate still gets the runner-up explained."""
+    from dataclasses import replace
 
-    write_atomically(path, draw_explanation(device.matcher(), photo, answer))
+    from devices.explanation import write_explanation
+
+    top = device.settings.top
+    answer = device.see(photo, top=max(top, 2))
+    write_explanation(device.matcher(), photo, answer, str(path), out)
+    return replace(answer, candidates=answer.candidates[:top])

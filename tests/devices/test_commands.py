@@ -5,13 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from devices.advice import ADVICE, advice_for
 from devices.commands import MODULES, main
 from devices.device import OUTBOX_FILE
 from edge.events import new_event
+from edge.explain_picture import encode_png
 from edge.image import decode
 from edge.outbox import Outbox
+from edge.quality import PROBLEMS
 from tests.devices.conftest import SKUS, Shelfsight, events_of
 
 
@@ -37,7 +41,9 @@ def test_match_prints_one_object_a_photo(shelfsight: Shelfsight, data: Path, pho
     assert [answer["candidates"][0]["sku"] for answer in answers] == list(SKUS)
     assert [answer["photo"] for answer in answers] == [str(path) for path in paths]
     first = answers[0]
-    assert set(first) == {"photo", "verdict", "candidates", "release", "reason", "timings_ms"}
+    assert set(first) == {
+        "photo", "verdict", "candidates", "category", "release", "reason", "timings_ms",
+    }  # fmt: skip
     assert set(first["timings_ms"]) == {"decode", "embed", "search", "total"}
     assert set(first["candidates"][0]) == {"sku", "title", "similarity", "confidence"}
     assert len(first["candidates"]) == 2
@@ -67,15 +73,46 @@ def test_a_bad_photo_is_said_and_the_rest_go_on(shelfsight: Shelfsight, data: Pa
     assert SKUS[0] in in_words.stdout
 
 
-def test_match_explains_with_a_picture(
+def test_match_explains_with_a_picture_and_with_data(
     shelfsight: Shelfsight, data: Path, photos: Path, tmp_path: Path
 ) -> None:
     photo, out = min(photos.iterdir()), tmp_path / "why.png"
-    assert shelfsight("match", photo, "--explain", out, "--data", data).exit_code == 0
-    height, width, _ = decode(out.read_bytes()).shape
-    assert (height, width) == (64, 2 * 64 + 8)
-    assert shelfsight("match", photo, photo, "--explain", out, "--data", data).exit_code == 2
-    assert shelfsight("match", photo, "--explain", tmp_path / "why.gif", "--data", data).exit_code == 2
+    said = shelfsight("match", photo, "--explain", out, "--json", "--top", 1, "--data", data)
+    assert said.exit_code == 0
+    answered = json.loads(said.stdout)
+    assert len(answered["candidates"]) == 1
+    assert decode(out.read_bytes()).shape[1] == 2 * 24 + 2 * 400 + 20  # four pictures in two columns
+    told = json.loads((tmp_path / "why.json").read_bytes())
+    assert (told["photo"], told["release"], told["verdict"]) == (str(photo), 1, answered["verdict"])
+    for side in (told["answer"], told["runner_up"]):
+        assert sum(map(sum, side["map"])) == pytest.approx(side["similarity"], abs=1e-3)
+    assert told["answer"]["sku"] == answered["candidates"][0]["sku"] == SKUS[0]
+    assert told["answer"]["similarity"] == pytest.approx(answered["candidates"][0]["similarity"], abs=1e-4)
+    assert sum(map(sum, told["difference"]["map"])) == pytest.approx(told["difference"]["margin"], abs=1e-3)
+    assert len(told["answer"]["map"]) == told["grid"]["rows"]
+
+
+def test_match_explains_one_photo_as_a_png(shelfsight: Shelfsight, data: Path, photos: Path) -> None:
+    photo = min(photos.iterdir())
+    assert shelfsight("match", photo, photo, "--explain", "why.png", "--data", data).exit_code == 2
+    assert shelfsight("match", photo, "--explain", "why.gif", "--data", data).exit_code == 2
+
+
+def test_match_says_what_to_do_about_a_bad_photo(shelfsight: Shelfsight, data: Path, tmp_path: Path) -> None:
+    dark = tmp_path / "dark.png"
+    dark.write_bytes(encode_png(np.full((64, 64, 3), 5, np.uint8)))
+    said = shelfsight("match", dark, "--data", data)
+    assert "unsure (too_dark)" in said.stdout
+    assert f"  {ADVICE['too_dark']}\n" in said.stdout
+
+
+def test_there_is_advice_for_every_fault_of_a_photo_and_for_nothing_else() -> None:
+    assert set(ADVICE) == set(PROBLEMS)
+    assert advice_for("clear") is None
+    assert (advice_for("blurred"), advice_for("too_far")) == (
+        "blurred: hold it still",
+        "too small in the picture: hold it closer",
+    )
 
 
 def test_match_without_a_release_says_so_once(shelfsight: Shelfsight, tmp_path: Path, photos: Path) -> None:

@@ -154,13 +154,16 @@ function show(answer, still = false) {
   element("sureness").hidden = !words.sureness;
   text("sure-words", words.sureness);
   showConfidence(words.confidence);
-  element("ask").hidden = !answer.candidates.length;
+  element("ask").hidden = !canBeTold(answer);
   element("yes").hidden = words.tone !== "match";
   text("no", words.tone === "match" ? "Not this" : "Tell us what it is");
   showRunners(answer.candidates.slice(words.tone === "match" ? 1 : 0, 4), words.others);
   text("facts", `Release ${answer.release} · ${answer.total_ms.toFixed(1)} ms`);
   if (source === "folder" || still) showStill(answer);
 }
+
+// What stands under a picture of nothing, or a smear, are no products to choose from.
+const canBeTold = (answer) => answer.candidates.length > 0 && answer.words.tone !== "waiting";
 
 function showConfidence(confidence) {
   const percent = Math.round(100 * confidence);
@@ -277,7 +280,7 @@ function stopAsking() {
   element("thanks").hidden = true;
   element("choose").hidden = true;
   element("result").hidden = false;
-  element("ask").hidden = !current || current.told || !current.candidates.length;
+  element("ask").hidden = !current || current.told || !canBeTold(current);
   lookAgain(0);
 }
 
