@@ -21,14 +21,17 @@ def draw_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
     epochs = [line["epoch"] for line in metrics]
     left.plot(epochs, [line["loss"] for line in metrics], marker=".")
     left.set(xlabel="epoch", ylabel="loss", title="Loss on the fitted photos")
-    right.plot(epochs, [line["accuracy"] for line in metrics], marker=".", label="fitted photos, softmax")
-    found = [
-        (line["epoch"], line["validation_top1"]) for line in metrics if line["validation_top1"] is not None
-    ]
-    if found:
-        right.plot(*zip(*found, strict=True), marker=".", label="validation photos, nearest neighbor")
+    drawn = {
+        "accuracy": "fitted photos, nearest center",
+        "validation_top1": "validation photos, nearest neighbor",
+    }
+    for name, label in drawn.items():
+        found = [(line["epoch"], line[name]) for line in metrics if line[name] is not None]
+        if found:
+            right.plot(*zip(*found, strict=True), marker=".", label=label)
     right.set(xlabel="epoch", ylabel="share right", title="Products told right", ylim=(0, 1))
-    right.legend(loc="lower right")
+    if right.lines:
+        right.legend(loc="lower right")
     for axes in (left, right):
         axes.grid(alpha=0.3)
     buffer = io.BytesIO()

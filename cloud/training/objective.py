@@ -21,6 +21,7 @@ from cloud.training.distillation import Lessons, Memory
 from cloud.training.losses import CosineSoftmax, ProductLoss, make_losses
 from cloud.training.network import Network
 from cloud.training.recipe import Recipe
+from edge.errors import BadSetting
 
 _NOT_OF_THE_CAMERA = ("labels", "left")
 
@@ -31,7 +32,7 @@ class Products:
 
     Attributes:
         means: float32 (D, K), unit columns.
-        categories: the category's number of each product, int32 (K,).
+        categories: the category's number of each product, int32 (K,); negative where it has none.
     """
 
     means: NDArray[np.float32]
@@ -54,6 +55,9 @@ class Objective(keras.Model):  # type: ignore[misc]  # Keras has no types
         lessons: what is learned from teachers.
         memory: what is not to be forgotten.
         replicas: how many copies of this model share a step; their gradients are added up.
+
+    Raises:
+        BadSetting: there are no categories to learn, or no logits that teachers could teach.
     """
 
     def __init__(
@@ -151,9 +155,14 @@ class Objective(keras.Model):  # type: ignore[misc]  # Keras has no types
         return None
 
     def _category_loss(self, recipe: Recipe, products: Products) -> CosineSoftmax | None:
-        count = len(np.unique(products.categories))
-        if not recipe.category_weight or count < 2:
+        if not recipe.category_weight:
             return None
+        count = len(np.unique(products.categories))
+        if count < 2 or products.categories.min() < 0:
+            raise BadSetting(
+                "category_weight wants products of at least 2 categories and none without one: "
+                "complete the catalog, or set it to 0"
+            )
         scale, smoothing = recipe.softmax_scale, recipe.label_smoothing
         return CosineSoftmax(count, scale=scale, smoothing=smoothing, name="category")
 
@@ -163,6 +172,8 @@ class Objective(keras.Model):  # type: ignore[misc]  # Keras has no types
         for loss in self.losses_over_products:
             loss(nothing, labels)
             loss.begin(products.means)
+        if self.lessons is not None and self.lessons.lesson == "logits" and self._logits(nothing) is None:
+            raise BadSetting("lesson is 'logits', and no loss has any: choose another, or cosine_softmax")
         if self.over_categories is not None:
             self.over_categories(nothing, labels)
             self.over_categories.begin(_means_of(products.means, products.categories))
@@ -205,9 +216,9 @@ def compile_objective(
 
 
 def category_numbers(categories: Sequence[str]) -> NDArray[np.int32]:
-    """Number categories from 0 in the order of their names: int32 (n,)."""
-    _, numbers = np.unique(np.array(categories), return_inverse=True)
-    return np.asarray(numbers, np.int32)
+    """Number categories from 0 in the order of their names: int32 (n,); -1 where the name is empty."""
+    names = {name: number for number, name in enumerate(sorted(set(categories) - {""}))}
+    return np.array([names.get(name, -1) for name in categories], np.int32)
 
 
 def _means_of(means: NDArray[np.float32], categories: NDArray[np.int32]) -> NDArray[np.float32]:

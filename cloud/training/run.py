@@ -94,7 +94,8 @@ class RunFolder:
         except OSError as error:
             raise storage_error(error, self.folder) from error
         write_atomically(path, recipe.to_toml().encode())
-        write_atomically(self.folder / "config.json", (json.dumps(config, indent=1) + "\n").encode())
+        if not (self.folder / "config.json").exists():  # where it is finished is not what it ran on
+            write_atomically(self.folder / "config.json", (json.dumps(config, indent=1) + "\n").encode())
 
     def _check_same_catalog(self, config: Mapping[str, object]) -> None:
         try:
