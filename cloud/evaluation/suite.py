@@ -12,7 +12,7 @@
     [cost]
     baseline = "../../shared/fixtures/tf2_mobilenet_v2_1.0_224_ptq.tflite"
     [robust]
-    photos = 600
+    photos = 1200
     [targets]
     "grocery.fine_top1" = { at_least = 0.90, aim = 0.93 }
 

@@ -12,14 +12,15 @@ from cloud.catalog import Catalog
 from cloud.commands import main
 from cloud.embeddings import EmbeddingCache
 from cloud.evaluation.figures import figures, to_record
-from cloud.evaluation.newcomers import DRAWS, SHOTS, Newcomers, unseen_by
+from cloud.evaluation.newcomers import DRAWS, SHOTS, Newcomers, measure_newcomers, unseen_by
 from cloud.evaluation.suite import Suite, Target, read_suite
 from cloud.evaluation.told import MEANS
 from cloud.evaluation.whole import WholeEvaluation, evaluate_all
 from cloud.workspace import Workspace
 from edge.errors import BadModel, BadSetting, StorageUnusable
 from edge.model import Model, open_model
-from tests.cloud.drawn_shop import LEFT_OUT, copy_model, fill, write_suite
+from edge.products import Product
+from tests.cloud.drawn_shop import LEFT_OUT, copy_model, draw_pack, fill, photograph, write_suite
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,7 +66,9 @@ def test_every_key_that_was_promised_has_a_figure(record: dict[str, Any]) -> Non
     assert json.loads(json.dumps(record)) == record
 
 
-def test_each_figure_says_which_model_it_is_by(record: dict[str, Any]) -> None:
+def test_each_figure_says_which_model_it_is_by(whole: WholeEvaluation, record: dict[str, Any]) -> None:
+    by_key = {figure.key: figure.model for figure in figures(whole)}
+    assert (by_key["second_domain.top1"], by_key["unknown.auroc"]) == ("wide", "the-twin")
     assert record["models"] == {
         "grocery": "ours",
         "robust": "ours",
@@ -101,6 +104,34 @@ def test_newcomers_are_asked_of_a_catalog_without_them_and_then_enrolled(whole: 
     three, five, ten = found.shots[1:]
     assert set(three.draws) == set(five.draws) == set(ten.draws) == {three.top1}
     assert three.top1 >= 0.5
+
+
+def test_more_photos_enroll_a_newcomer_better_than_one_that_was_taken_of_something_else(
+    tmp_path: Path, bench: Path
+) -> None:
+    workspace = Workspace.create(tmp_path / "data")
+    catalog = fill(Catalog(workspace.sessions(), workspace.photo_storage()))
+    catalog.put_product(Product("newcomer"))
+    for shot, split in enumerate(("train", "test", "test")):
+        photo = photograph(draw_pack(42), 4200 + shot)
+        catalog.add_photo("newcomer", photo, "in-store", split, f"{shot}.jpg")
+    for shot in range(2):
+        photo = photograph(draw_pack(50 + shot), 5000 + shot)
+        catalog.add_photo("newcomer", photo, "in-store", "train", f"something-else-{shot}.jpg")
+    twin = open_model(bench / "twin")
+    with EmbeddingCache(workspace.cache) as cache:
+        found = measure_newcomers(
+            catalog,
+            twin,
+            ["newcomer"],
+            catalog.test_photos(),
+            catalog.reference_photos(kinds=["in-store"]),
+            cache=cache,
+            progress=lambda task, done, total: None,
+        )
+    one, three = found.shots[:2]
+    assert set(one.draws) == {0.0, 1.0}  # some draws are unlucky
+    assert set(three.draws) == {1.0}
 
 
 def test_spoiled_photos_are_told_right_less_often(record: dict[str, Any]) -> None:
