@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, help="Determines the run.")
 @click.option("--leave-out", metavar="SKU,…|@FILE", help="Products neither fitted nor validated.")
 @click.option("--as", "model_name", metavar="MODEL", help="Finish under another name (default: the run's).")
+@click.option(
+    "--tune", type=int, metavar="N", help="Look for a better recipe in N trainings; makes no model."
+)
 @data_option
 @json_option
 def command(
@@ -49,6 +52,7 @@ def command(
     recipe_file: Path | None,
     leave_out: str | None,
     model_name: str | None,
+    tune: int | None,
     data: Path,
     as_json: bool,
     **changes: Any,
@@ -57,7 +61,9 @@ def command(
 
     What is not given has the recipe's value; all fields are in docs/models.md. A run that was killed goes on
     where it was, when the same command is given again. A run that is done is not trained again: --resume RUN
-    --keep 0.5 --as MODEL makes another model of it. Photos of the split `test` are never looked at.
+    --keep 0.5 --as MODEL makes another model of it. --tune N tries recipes near the given one, goes on where
+    it was stopped, and writes the best to RUN.study/best.toml. Photos of the split `test` are never looked
+    at.
     """
     workspace = open_workspace(data)
     given = {field: value for field, value in changes.items() if value is not None}
@@ -66,6 +72,9 @@ def command(
     recipe = _recipe(workspace, resume, recipe_file, given)
     chosen_name = resume or name or f"{recipe.backbone.replace('_', '-')}-{recipe.input_size}"
     _check_name("--name", chosen_name)
+    if tune is not None:
+        _tune(workspace, recipe, recipe_file, chosen_name, tune, as_json=as_json)
+        return
     model_name = model_name or chosen_name
     _check_name("--as", model_name)
     finished = _train(workspace, recipe, chosen_name, model_name)
@@ -158,6 +167,34 @@ def _train(workspace: Workspace, recipe: Recipe, name: str, model_name: str) -> 
     _install(into.model, workspace.models / model_name)
     shutil.rmtree(run.pictures, ignore_errors=True)
     return finished
+
+
+def _tune(
+    workspace: Workspace, recipe: Recipe, recipe_file: Path | None, name: str, trials: int, *, as_json: bool
+) -> None:
+    """Run a study of recipes, and show what it found."""
+    from cloud.training.search_space import SearchSpace
+
+    space = SearchSpace.read(recipe_file)
+    from cloud.training.runtime import prepare
+
+    machine = prepare(recipe.seed)
+    from cloud.training.tuning import tune  # imports Keras, which is prepared now
+
+    with _progress() as progress:
+        result = tune(
+            _photos(workspace),
+            recipe,
+            space,
+            trials=trials,
+            folder=workspace.runs / f"{name}.study",
+            machine=machine,
+            progress=progress,
+        )
+    if as_json:
+        print_json(result.to_record())
+    else:
+        click.echo(result.text())
 
 
 def _recipe_of(run: "RunFolder", recipe: Recipe, into: "RunFolder") -> Recipe:

@@ -44,6 +44,15 @@ def test_a_recipe_may_leave_packshots_out() -> None:
     assert {p.kind for p in examples.fit} == {"in-store"}
 
 
+def test_a_product_that_is_left_out_is_on_neither_side() -> None:
+    photos = [photo(sku, n, split) for sku in "abc" for n, split in enumerate(("train", "validation"))]
+    examples = choose_examples(photos, replace(Recipe(), leave_out=("b",)))
+    assert examples.skus == ("a", "c")
+    assert {p.sku for p in (*examples.fit, *examples.validation)} == {"a", "c"}
+    with pytest.raises(BadSetting, match="leave_out names 'd'"):
+        choose_examples(photos, replace(Recipe(), leave_out=("b", "d")))
+
+
 def test_one_product_is_too_few_to_train_on() -> None:
     with pytest.raises(BadSetting, match="1 products have photos"):
         choose_examples([photo("a", n) for n in range(5)], Recipe())

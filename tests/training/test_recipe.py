@@ -10,7 +10,16 @@ from edge.errors import BadSetting
 
 
 def test_a_recipe_survives_its_file(tmp_path: Path) -> None:
-    recipe = Recipe(keep=0.25, fit_splits=("train",), weights='a "quoted" path', flip=False, seed=11)
+    recipe = Recipe(
+        keep=0.25,
+        fit_splits=("train",),
+        weights='a "quoted" path',
+        flip=False,
+        seed=11,
+        losses={"arcface": 1.0, "multi_similarity": 0.25},
+        train_sizes=(160, 192),
+        leave_out=("4001", "4011"),
+    )
     path = tmp_path / "recipe.toml"
     path.write_text(recipe.to_toml(), encoding="utf-8")
     assert Recipe.read(path) == recipe
@@ -33,6 +42,15 @@ def test_a_file_need_only_name_what_differs(tmp_path: Path) -> None:
         ('backbone = "resnet"', "backbone 'resnet' is not known"),
         ('fit_splits = ["train", "test"]', "whose photos only measure"),
         ("epochs 3", "is not TOML"),
+        ("losses = {arc_face = 1.0}", "losses 'arc_face' is not known"),
+        ("losses = {}", "losses names none"),
+        ('losses = {arcface = "much"}', "losses = "),
+        ('train_sizes = ["192"]', "train_sizes = "),
+        ("train_sizes = [8]", "train_sizes is 8"),
+        ("leave_out = [4001]", "leave_out = "),
+        ("products_per_batch = 8", "set both, or neither"),
+        ("paste = 2", "paste is 2"),
+        ('lesson = "by heart"', "lesson 'by heart' is not known"),
     ],
 )
 def test_a_wrong_recipe_is_refused_by_name(tmp_path: Path, text: str, told: str) -> None:
@@ -40,6 +58,24 @@ def test_a_wrong_recipe_is_refused_by_name(tmp_path: Path, text: str, told: str)
     path.write_text(text, encoding="utf-8")
     with pytest.raises(BadSetting, match=told):
         Recipe.read(path)
+
+
+def test_what_a_study_may_change_is_no_field_of_the_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text("epochs = 3\n[tune]\nmargin = [0.1, 0.4]\n")
+    assert Recipe.read(path) == Recipe(epochs=3)
+
+
+def test_sizes_are_equal_stages_of_the_training() -> None:
+    grown = Recipe(epochs=5, train_sizes=(128, 192))
+    assert [grown.size_at(epoch) for epoch in range(5)] == [128, 128, 128, 192, 192]
+    assert Recipe(epochs=1, train_sizes=(128, 192)).size_at(0) == 128
+    assert Recipe(input_size=160).size_at(3) == 160
+
+
+def test_a_shown_recipe_names_files_without_their_folders() -> None:
+    shown = Recipe(weights="/home/me/b.h5", teachers=("/home/me/runs/big/network.keras",)).shown()
+    assert (shown["weights"], shown["teachers"]) == ("b.h5", ["big/network.keras"])
 
 
 def test_a_missing_recipe_is_told(tmp_path: Path) -> None:
