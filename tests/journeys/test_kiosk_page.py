@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from werkzeug.serving import make_server
 
@@ -20,7 +21,8 @@ from devices.config import Settings
 from devices.device import Device
 from devices.kiosk.app import create_app
 from devices.kiosk.station import Station
-from edge.image import decode
+from edge.explain_picture import encode_png
+from edge.image import decode, fit
 from edge.model import Model
 from tests.devices.conftest import SKUS, events_of, install_release, pack
 from tests.edge.drawn_release import ReleaseMaker, photograph
@@ -125,6 +127,22 @@ def test_a_shopper_sees_the_answer_and_says_that_it_is_another_product(
         page.screenshot(path=tmp_path / "thanks.png")
     told = [event for event in events_of(data) if event.kind == "corrected"]
     assert [(event.data["was"], event.data["sku"]) for event in told] == [(SKUS[1], SKUS[2])]
+
+
+def test_a_product_that_is_held_too_far_away_is_asked_closer_and_not_guessed(
+    browser: "Browser", data: Path, tmp_path: Path
+) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    far_away = np.full((64, 64, 3), 190, np.uint8)
+    far_away[20:34, 30:44] = fit(pack(SKUS[1]), 14)
+    (frames / "seen.png").write_bytes(encode_png(far_away))
+    with kiosk(data, "--frames", frames) as address, looking(browser, address, 1920, 1080) as page:
+        page.get_by_text("Hold it closer, please.").wait_for()
+        page.screenshot(path=tmp_path / "closer.png")
+        assert not page.get_by_role("button", name="Tell us what it is").is_visible()
+        assert not page.get_by_text("Bean Soup").is_visible()
+    assert events_of(data) == []
 
 
 class HeldProduct:
