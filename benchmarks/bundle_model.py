@@ -1,6 +1,6 @@
-"""Put a trained model into the package as the bundled one: its int8 file, with the scores of `evaluate`.
+"""Put a trained model where it is bundled: its int8 file, with what `evaluate --all` measured of it.
 
-    python benchmarks/bundle_model.py MODEL_FOLDER EVALUATION_JSON cloud/models
+    python benchmarks/bundle_model.py MODEL_FOLDER cloud/models [EVALUATION_JSON]
 
 The model card, README.md, is written by hand.
 """
@@ -14,18 +14,16 @@ from edge.disk import write_atomically
 from edge.model import open_model, write_model
 
 
-def bundle(folder: Path, evaluation: Path, models: Path) -> Path:
+def bundle(folder: Path, models: Path, evaluation: Path | None = None) -> Path:
     """Copy the int8 file and write a model.json that tells what was measured; return the new folder."""
     model = open_model(folder)
     chosen = model.variant("int8")
-    scores = json.loads(evaluation.read_text(encoding="utf-8"))
-    if (scores["model"], scores["variant"]) != (model.name, chosen.name):
-        raise SystemExit(
-            f"{evaluation} measured {scores['model']}, {scores['variant']}: measure {folder} first"
-        )
-    parity = {name: scores[name] for name in ("int8_minus_float", "mean_cosine", "photos")}
-    names = ("fine_top1", "coarse_top1", "fine_top5", "packshot_fine_top1", "second_domain_top1")
-    extra = {**model.extra, "parity": parity, "scores": {name: scores[name] for name in names}}
+    extra = dict(model.extra)
+    if evaluation is not None:
+        measured = json.loads(evaluation.read_text(encoding="utf-8"))["by_model"]
+        if model.name not in measured:
+            raise SystemExit(f"{evaluation} measured {', '.join(measured)}: measure {model.name} first")
+        extra["scores"] = measured[model.name]
     target = models / model.name
     target.mkdir(parents=True, exist_ok=True)
     write_atomically(target / chosen.file, model.path(chosen).read_bytes())
