@@ -8,11 +8,11 @@ from edge.products import Product
 # What the quality gate found wrong with the picture, said to the person who holds the product.
 _POSES = {
     "nothing_in_view": ("Ready", "Show me a product", "Hold it in front of the camera."),
-    "too_dark": ("Too dark", "I cannot see enough", "A little more light, please."),
-    "too_bright": ("Too bright", "I cannot see enough", "Turn it away from the light, please."),
-    "too_far": ("Too far away", "I cannot make it out", "Hold it closer, please."),
-    "glare": ("Too much glare", "The light hides it", "Turn it away from the light, please."),
-    "blurred": ("Blurred", "I cannot make it out", "Hold it still for a moment, please."),
+    "too_dark": ("Too dark", "A little more light", "I cannot see enough."),
+    "too_bright": ("Too bright", "Turn it away from the light", "I cannot see enough."),
+    "too_far": ("Too far away", "Hold it closer", "I cannot make it out."),
+    "glare": ("Too much glare", "Turn it away from the light", "It hides what I should see."),
+    "blurred": ("Blurred", "Hold it still", "I cannot make it out."),
 }
 
 LIKELY_CATEGORY = 0.5

@@ -138,7 +138,7 @@ def test_a_product_that_is_held_too_far_away_is_asked_closer_and_not_guessed(
     far_away[20:34, 30:44] = fit(pack(SKUS[1]), 14)
     (frames / "seen.png").write_bytes(encode_png(far_away))
     with kiosk(data, "--frames", frames) as address, looking(browser, address, 1920, 1080) as page:
-        page.get_by_text("Hold it closer, please.").wait_for()
+        page.get_by_role("heading", name="Hold it closer").wait_for()
         page.screenshot(path=tmp_path / "closer.png")
         assert not page.get_by_role("button", name="Tell us what it is").is_visible()
         assert not page.get_by_text("Bean Soup").is_visible()
