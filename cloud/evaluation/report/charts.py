@@ -71,7 +71,7 @@ def trade_off_chart(
         top = max(0.02, float(wrongs[-1]) * 1.1 if len(wrongs) else 0.02)
         if wrong is not None and answered is not None:
             axes.fill_between([answered.must, 1], 0, wrong.must, color=GOOD, alpha=0.12, linewidth=0)
-            axes.text(0.995, wrong.must, "must", color=GOOD, ha="right", va="bottom", fontsize=10)
+            axes.text(answered.must, wrong.must, "must", color=GOOD, va="bottom", fontsize=10)
         if setting is not None and setting.wrong is not None:
             axes.plot(setting.answered, setting.wrong, marker="o", markersize=8, color=INK, linestyle="")
             said = f"set to {setting.rate:.1%} wrong:\n{setting.wrong:.2%} of {setting.answered:.0%}"
@@ -104,7 +104,7 @@ def open_set_chart(newcomers: Newcomers) -> Markup:
         axes.annotate(
             f"{found.ccr_at_5fpr:.0%} at 5 %",
             (0.05, found.ccr_at_5fpr),
-            xytext=(8, -4),
+            xytext=(8, -16),
             textcoords="offset points",
             fontsize=10,
         )

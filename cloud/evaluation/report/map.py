@@ -1,20 +1,22 @@
-"""The map of embeddings: a dot for each test photo, and a picture of each product where its photos lie."""
+"""The map of embeddings: a dot for each test photo, and a picture of each product above most of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cloud.evaluation.report.plane import lay_out
 from cloud.evaluation.report.thumbs import Thumbs
 from cloud.evaluation.scores import Answered
 
-MOST_DOTS: Final = 800
+MOST_DOTS: Final = 600
 WIDTH: Final = 1120
 HEIGHT: Final = 760
-_MARGIN: Final = 30
+_MARGIN: Final = 44
 _PICTURE: Final = 34
+_NEAR: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class Landmark:
-    """A product: the middle of its photos, its picture (upper left corner there), and its title."""
+    """A product: the upper left corner of its picture, the picture, and its title."""
 
     x: float
     y: float
@@ -68,9 +70,16 @@ def draw_map(answers: Sequence[Answered], titles: Mapping[str, str], thumbs: Thu
     for sku, numbers in by_product.items():
         picture = thumbs.cover(sku, 2 * _PICTURE)
         if picture is not None:
-            own = spots[numbers]
-            # The photo in the middle of most, not the mean: a mean of two groups lies in neither.
-            middle = own[np.argmin(np.abs(own - np.median(own, axis=0)).sum(axis=1))]
-            x, y = (middle - _PICTURE / 2).tolist()
+            x, y = _beside(spots[numbers])
             landmarks.append(Landmark(round(x, 1), round(y, 1), picture, titles.get(sku, sku)))
     return EmbeddingMap(tuple(dots), tuple(landmarks))
+
+
+def _beside(own: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the upper left corner of a picture above most of a product's photos (n, 2), within the field."""
+    middle = np.median(own, axis=0)
+    # Those near the photo in the middle: a product in two groups is marked at the larger one.
+    near = own[np.abs(own - middle).sum(axis=1) <= _NEAR] if len(own) > 1 else own
+    group = near if len(near) else own[np.abs(own - middle).sum(axis=1).argmin()][None]
+    x, y = group[:, 0].mean() - _PICTURE / 2, group[:, 1].min() - _PICTURE - 5
+    return float(np.clip(x, 0, WIDTH - _PICTURE)), float(np.clip(y, 0, HEIGHT - _PICTURE))
