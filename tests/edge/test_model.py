@@ -68,6 +68,18 @@ def test_a_decision_of_the_second_format_reads_back_and_one_of_the_first_keeps_i
     assert open_model(folder) == scored
 
 
+def test_the_example_of_the_formats_page_is_a_model(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    example = page.split("## Model folder")[1].split("```json\n")[1].split("```")[0]
+    record = json.loads(example.replace("…", "0" * 64))
+    record["variants"][0]["size"] = 100
+    (tmp_path / "int8.tflite").write_bytes(bytes(100))
+    (tmp_path / "model.json").write_text(json.dumps(record))
+    decision = open_model(tmp_path).variant().decision
+    assert decision_record(decision) == record["variants"][0]["decision"]
+    assert (decision.extra, decision.is_plain) == ({}, False)
+
+
 def test_the_variant_without_a_name_is_the_first_for_the_cpu(folder: Path) -> None:
     model = open_model(folder)
     assert model.variant().name == "int8"
