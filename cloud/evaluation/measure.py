@@ -27,7 +27,7 @@ from cloud.evaluation.scores import (
     share,
     worst_confusions,
 )
-from cloud.look_alikes import Fingerprint, fingerprint, near_pairs
+from cloud.look_alikes import FINGERPRINT_SIDE, Fingerprint, fingerprint, near_pairs
 from edge.errors import BadSetting, SkipPhoto
 from edge.image import decode
 from edge.model import Model, Variant
@@ -36,7 +36,6 @@ from edge.segments import Content
 
 _CONFUSIONS = 12
 _EXAMPLES = 4
-_FINGERPRINT_SIZE = 96  # pixels to decode for a fingerprint
 _DIGITS = 4
 
 
@@ -92,6 +91,7 @@ class Evaluation:
             **_rounded_fields(self.drift, "int8_minus_float", "mean_cosine"),
             "ms_per_photo_p50": _rounded(self.ms_per_photo_p50),
             "second_domain_top1": _rounded(self.second_domain_top1),
+            **_rounded_fields(self.drift, "int8_agreement"),
             "verdicts": _rounded_fields(self.verdicts, "match", "unsure", "unknown", "match_is_right"),
             "strangers": self.strangers,
             "strangers_unknown": _rounded(self.strangers_unknown),
@@ -275,7 +275,7 @@ def _copies_of_references(
     for done, name in enumerate(names, start=1):
         progress("Looking for copies", done, len(names))
         try:
-            fingerprints[name] = fingerprint(decode(catalog.photos.read(name), shrink_to=_FINGERPRINT_SIZE))
+            fingerprints[name] = fingerprint(decode(catalog.photos.read(name), shrink_to=FINGERPRINT_SIDE))
         except SkipPhoto:
             continue  # it is told of when it is to be answered or embedded
     tests = {query.sha256 for query in queries}
