@@ -15,7 +15,7 @@ import click
 from cloud.commands.catalog import open_catalog
 from cloud.commands.options import data_option, json_option, open_workspace, print_json
 from cloud.training.data import LabeledPhoto, Progress
-from cloud.training.recipe import BACKBONES, Recipe
+from cloud.training.recipe import BACKBONES, HEADS, Recipe
 from cloud.workspace import Workspace
 from edge.disk import storage_error
 from edge.errors import BadSetting
@@ -32,11 +32,12 @@ if TYPE_CHECKING:
 @click.option("--weights", metavar="imagenet|PATH|none", help="What the backbone begins from.")
 @click.option("--backbone", type=click.Choice(BACKBONES), help="The network to stand on.")
 @click.option("--input-size", type=int, help="Side of the input in pixels.")
-@click.option("--dimension", type=int, help="Length of the embedding.")
+@click.option("--dimension", type=int, help="Length of the embedding; with --resume, of a principal head.")
 @click.option("--epochs", type=int, help="How often each photo is seen.")
 @click.option("--batch", type=int, help="Photos a step.")
 @click.option("--learning-rate", type=float, help="Highest learning rate of the schedule.")
 @click.option("--keep", type=float, help="Share of the beginning weights to keep, 0 to 1.")
+@click.option("--head", type=click.Choice(HEADS), help="Projection of the finished network.")
 @click.option("--seed", type=int, help="Determines the run.")
 @click.option("--leave-out", metavar="SKU,…|@FILE", help="Products neither fitted nor validated.")
 @click.option("--as", "model_name", metavar="MODEL", help="Finish under another name (default: the run's).")
@@ -130,6 +131,9 @@ def _recipe(
                 f"there is no run {resume!r} in {workspace.runs}: name one of those with --resume"
             )
         recipe = Recipe.read(path)
+        if "dimension" in given:  # that of the training is settled
+            given = {**given, "head_dimension": given["dimension"]}
+            del given["dimension"]
     else:
         recipe = Recipe() if recipe_file is None else Recipe.read(recipe_file)
     return replace(recipe, **given)
@@ -211,7 +215,8 @@ def _finish_on_tensorflow(
 ) -> None:
     """Finish a trained run in a process of its own, whose Keras stands on TensorFlow; end as it ends."""
     words = ["--data", str(workspace.data), "train", "--resume", name, "--as", model_name]
-    words += ["--keep", str(recipe.keep), *(["--json"] if as_json else [])]
+    words += ["--keep", str(recipe.keep), "--head", recipe.head]
+    words += ["--dimension", str(recipe.finished_dimension), *(["--json"] if as_json else [])]
     done = subprocess.run(
         [sys.executable, "-m", "cloud.commands", *words],
         env={**os.environ, "KERAS_BACKEND": "tensorflow"},

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,8 @@ from cloud.training.averaging import interpolate
 from cloud.training.card import write_card
 from cloud.training.data import Examples, LabeledPhoto, Progress, load_pictures
 from cloud.training.loop import Trained
-from cloud.training.neighbors import nearest
-from cloud.training.network import save_network
+from cloud.training.neighbors import embed, nearest
+from cloud.training.network import Network, begin_head, build_network, pooled, save_network
 from cloud.training.recipe import Recipe
 from cloud.training.run import RunFolder
 from converter.network_file import NetworkNote, read_note
@@ -108,7 +108,7 @@ def finish(
         trained: the network after its last epoch.
         examples: the photos it was fitted to and validated on.
         packshots: catalog pictures of the same products, fitted to or not, to calibrate the decision with.
-        recipe: `keep` and `calibration_photos` are used here.
+        recipe: `keep`, `head`, `head_dimension` and `calibration_photos` are used here.
         run: the run's folder.
         name: the model's name.
         progress: told of each step.
@@ -127,10 +127,10 @@ def finish(
         draft.mkdir(parents=True)
     except OSError as error:
         raise storage_error(error, draft) from error
-    _save_mixed(trained, recipe, target_run)
+    photos = _load(examples, packshots, recipe, run, progress)
+    save_network(_mixed(trained, recipe, photos, progress), recipe, target_run.folder)
     network_file = target_run.folder / "network.keras"
     note = read_note(network_file)
-    photos = _load(examples, packshots, recipe, run, progress)
 
     chosen = _balanced(photos.labels[photos.fit], recipe.calibration_photos)
     typical = list(photos.pictures[chosen])
@@ -160,15 +160,23 @@ def finish(
     return finished
 
 
-def _save_mixed(trained: Trained, recipe: Recipe, run: RunFolder) -> None:
-    """Write the network with what the recipe keeps of its beginning."""
-    embedder = trained.network.embedder
-    weights = embedder.get_weights()
-    embedder.set_weights(interpolate(trained.begun, weights, recipe.kept))
-    try:
-        save_network(trained.network, recipe, run.folder)
-    finally:
-        embedder.set_weights(weights)
+def _mixed(trained: Trained, recipe: Recipe, photos: _Photos, progress: Progress) -> Network:
+    """Return a network with what the recipe keeps of the beginning one, and with the head that it wants."""
+    mixed = build_network(recipe, weights="none")
+    mixed.embedder.set_weights(
+        interpolate(trained.begun, trained.network.embedder.get_weights(), recipe.kept)
+    )
+    if recipe.head == "learned":
+        return mixed
+    longer = build_network(replace(recipe, dimension=recipe.finished_dimension), weights="none")
+    longer.backbone.set_weights(mixed.backbone.get_weights())
+    pictures = photos.pictures[photos.fit]
+
+    def tell(done: int) -> None:
+        progress("features for the head", done, len(pictures), "")
+
+    begin_head(longer, embed(pooled(longer), pictures, tell), photos.labels[photos.fit])
+    return longer
 
 
 def _parity(files: Sequence[FinishedFile]) -> dict[str, object]:

@@ -124,7 +124,8 @@ def normalize_pictures(pictures: NDArray[np.uint8]) -> Features:
 
 def embedding_space(network: Network, recipe: Recipe) -> str:
     """Name the embedding space, 16 hex digits: equal weights have equal names, whatever their file."""
-    digest = hashlib.sha256(f"{recipe.backbone} {recipe.input_size} {recipe.dimension}".encode())
+    shape = f"{recipe.backbone} {recipe.input_size} {recipe.finished_dimension}"
+    digest = hashlib.sha256(shape.encode())
     for weights in network.embedder.get_weights():
         digest.update(np.ascontiguousarray(weights, np.float32).tobytes())
     return digest.hexdigest()[:16]
@@ -146,7 +147,7 @@ def save_network(network: Network, recipe: Recipe, folder: Path) -> str:
     space = embedding_space(network, recipe)
     record = {
         "backbone": recipe.backbone,
-        "dimension": recipe.dimension,
+        "dimension": recipe.finished_dimension,
         "format": 1,
         "input_offset": INPUT_OFFSET,
         "input_scale": INPUT_SCALE,

@@ -26,8 +26,9 @@ LOSSES = (
     "supervised_contrastive",
 )
 LESSONS = ("relations", "cosine", "logits")
+HEADS = ("learned", "principal")
 # What may be changed between the training and a later finish of the same run.
-FINISHING = frozenset({"keep", "calibration_photos"})
+FINISHING = frozenset({"keep", "head", "head_dimension", "calibration_photos"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,9 @@ class Recipe:
         keep: share 0..1 of the beginning weights in the finished network, `keep * begun + (1 - keep) *
             trained` (weight interpolation, Wortsman et al. 2022): more of it forgets less of the world
             outside the catalog. Nothing is kept of `none`.
+        head: the projection of the finished network: `learned`, or `principal`, the principal axes of what
+            its backbone, mixed by `keep`, sees in the fitted photos; those forget less of other things.
+        head_dimension: length of the embedding of a principal head; 0 is `dimension`.
         fit_splits: splits whose photos are trained on; `test` never may be.
         fit_kinds: kinds of photos that are trained on.
         epochs, batch, learning_rate, weight_decay, warmup_epochs: AdamW with a cosine schedule.
@@ -87,6 +91,8 @@ class Recipe:
     frozen_layers: float = 0.0
     freeze_norms: bool = True
     keep: float = 0.25
+    head: str = "learned"
+    head_dimension: int = 0
     fit_splits: tuple[str, ...] = ("train", "reference")
     fit_kinds: tuple[str, ...] = ("in-store", "packshot")
     epochs: int = 12
@@ -140,6 +146,12 @@ class Recipe:
         """
         _check_name("backbone", self.backbone, BACKBONES)
         _check_name("lesson", self.lesson, LESSONS)
+        _check_name("head", self.head, HEADS)
+        if self.head_dimension and self.head_dimension != self.dimension and self.head != "principal":
+            raise BadSetting(
+                f"head_dimension is {self.head_dimension}, and a learned head has the {self.dimension} "
+                'it was trained with: choose head = "principal"'
+            )
         if "test" in self.fit_splits:
             raise BadSetting("fit_splits names 'test', whose photos only measure: take it out")
         for name, low, high in _RANGES:
@@ -161,6 +173,11 @@ class Recipe:
     def kept(self) -> float:
         """The share that is really kept: random weights are not worth keeping."""
         return 0.0 if self.weights == "none" else self.keep
+
+    @property
+    def finished_dimension(self) -> int:
+        """The length of the finished network's embedding."""
+        return self.head_dimension or self.dimension
 
     def size_at(self, epoch: int) -> int:
         """Return the side of the pictures that the network is fitted to in `epoch`, counted from 0."""
@@ -233,6 +250,7 @@ class Recipe:
 _RANGES = (
     ("input_size", 32, 1024),
     ("dimension", 8, 4096),
+    ("head_dimension", 0, 4096),
     ("frozen_layers", 0, 1),
     ("keep", 0, 1),
     ("epochs", 1, 10_000),

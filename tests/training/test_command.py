@@ -65,7 +65,6 @@ def test_a_run_is_trained_once_and_finished_under_other_names(data: Path, tmp_pa
         TOY,
         epochs=1,
         ema=0.9,
-        category_weight=0.5,
         center_bias=True,
         dropout=0.1,
         train_sizes=(64,),
@@ -74,13 +73,15 @@ def test_a_run_is_trained_once_and_finished_under_other_names(data: Path, tmp_pa
     )
     recipe.write_text(wanted.to_toml())
     told = _train(data, "--name", "mine", "--recipe", str(recipe), "--json")
-    other = _train(data, "--resume", "mine", "--keep", "0.75", "--as", "general", "--json")
+    wish = ["--keep", "0.75", "--head", "principal", "--dimension", "24"]
+    other = _train(data, "--resume", "mine", *wish, "--as", "general", "--json")
     assert (other["name"], other["run"]) == ("general", "mine")
     assert other["space"] != told["space"], "more of the beginning is another embedding space"
     kept = [tomllib.loads((data / "runs" / "mine" / "recipe.toml").read_text())["keep"]]
     kept += [open_model(data / "models" / name).extra["recipe"]["keep"] for name in ("mine", "general")]
     assert kept == [TOY.keep, TOY.keep, 0.75]
     model = open_model(data / "models" / "general")
+    assert (model.dimension, open_model(data / "models" / "mine").dimension) == (24, 16)
     assert model.extra["recipe"]["leave_out"] == ["pack-3"]
     assert set(model.extra["parity"]) == {"int8_minus_float", "mean_cosine", "top1_agreement"}
     assert len((data / "runs" / "mine" / "metrics.jsonl").read_text().splitlines()) == 1
