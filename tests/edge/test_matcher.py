@@ -142,11 +142,11 @@ def test_an_answer_names_a_category_also_where_the_product_is_unknown(
 
 
 def test_nothing_is_guessed_of_a_picture_of_nothing_or_of_products_without_category(
-    release_folder: Path, packs: dict[str, Picture]
+    release_maker: ReleaseMaker, release_folder: Path, packs: dict[str, Picture], tmp_path: Path
 ) -> None:
-    matcher = Matcher.open(release_folder)
-    assert matcher.match(np.full((90, 120, 3), 3, np.uint8)).category is None
-    answer = matcher.match(packs["pack-4"])
+    kinds = Matcher.open(release_maker.write(tmp_path / "kinds", packs, category="packs"))
+    assert kinds.match(np.full((90, 120, 3), 3, np.uint8)).category is None
+    answer = Matcher.open(release_folder).match(packs["pack-4"])
     assert answer.category is None
     assert answer.to_record()["category"] is None
 
