@@ -49,7 +49,13 @@ def test_the_panels_are_photo_answer_runner_up_and_what_separates_them() -> None
     drawn = difference.picture.astype(int)
     assert drawn[2, 2, 0] > drawn[2, 2, 2] + 100  # what speaks for the first is orange,
     assert drawn[57, 57, 2] > drawn[57, 57, 0] + 50  # for the second blue
-    assert np.ptp(second.picture[2, 2]) < np.ptp(first.picture[2, 2]) / 3  # in one scale
+
+
+def test_answer_and_runner_up_are_drawn_in_one_scale() -> None:
+    apple, pear = likeness("apple", np.full((2, 2), 0.2)), likeness("pear", np.full((2, 2), 0.05))
+    photo = np.full((60, 60, 3), 128, np.uint8)
+    _, first, second, _ = map_panels(photo, Explanation("match", "clear", apple, pear))
+    assert 0 < np.ptp(second.picture[30, 30]) < np.ptp(first.picture[30, 30]) / 3
 
 
 def test_without_a_runner_up_there_are_two_panels() -> None:
