@@ -39,7 +39,7 @@ from edge.errors import BadSetting, StorageUnusable
 if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial
+    from optuna.trial import FrozenTrial, TrialState
 
 _RANDOM_TRIALS = 8  # before values are drawn by what was learned
 _UNSTOPPED_TRIALS = 4  # that come to their end before one may be stopped
@@ -83,6 +83,7 @@ def tune(
         while work.count() < trials:
             work.run_trial()
             work.write()
+        work.write()  # a kill may have come between the last trial and its writing
         shutil.rmtree(folder / "pictures", ignore_errors=True)
         return work.result()
 
@@ -105,13 +106,16 @@ class _Study:
         Raises:
             BadSetting: it was begun with another recipe, space or catalog.
         """
+        from optuna.trial import TrialState
+
         identity = {
             "recipe": self.base.to_record(),
             "space": json.loads(json.dumps(self.space.to_record())),
-            "photos": self.photos.examples.digest(),
+            "catalog": self.photos.examples.digest(),
         }
         # A study whose first trial could not be trained has not begun.
-        begun = self.study.user_attrs.get("identity", {}) if self._begun() else {}
+        empty = not self._in(TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+        begun = {} if empty else self.study.user_attrs.get("identity", {})
         for name, value in identity.items():
             if begun.get(name, value) != value:
                 raise BadSetting(
@@ -119,10 +123,11 @@ class _Study:
                     "or begin one of another --name"
                 )
         self.study.set_user_attr("identity", identity)
-        waiting = self._take_up()
+        for trial in self._in(TrialState.RUNNING):  # killed; it is drawn again, and goes on in its folder
+            self.study.tell(trial.number, state=TrialState.FAIL)
         for trial in self._ended():
             self._tidy(trial)
-        if not waiting and self.count() == 0:
+        if not self.count() and not self._in(TrialState.WAITING):
             self.study.enqueue_trial(self.space.drawn_of(self.base))
 
     def count(self) -> int:
@@ -136,7 +141,7 @@ class _Study:
         number = self.count()
         # Anew for each trial: so the draws do not depend on how often the study was killed.
         self.study.sampler = optuna.samplers.TPESampler(
-            seed=self.base.seed * 100_003 + number, n_startup_trials=_RANDOM_TRIALS
+            seed=(self.base.seed * 100_003 + number) % 2**32, n_startup_trials=_RANDOM_TRIALS
         )
         trial = self.study.ask({name: _distribution(each) for name, each in self.space.searched.items()})
         trial.set_user_attr("run", f"{number:04}")
@@ -203,30 +208,13 @@ class _Study:
         scores = scorer.scores(trained, self.space.keep or (recipe.kept,))
         return max(scores, key=lambda score: score.value)
 
-    def _take_up(self) -> bool:
-        """Let a trial that was killed be drawn again, to go on in its folder; tell whether one is waiting."""
-        from optuna.trial import TrialState
-
-        trials = self.study.get_trials(deepcopy=False)
-        waiting = [trial.user_attrs.get("run") for trial in trials if trial.state == TrialState.WAITING]
-        for trial in trials:
-            if trial.state == TrialState.RUNNING:
-                run = trial.user_attrs.get("run")  # set when it was drawn wholly
-                if run is not None and run not in waiting:
-                    self.study.enqueue_trial(trial.params, user_attrs={"run": run})
-                    waiting.append(run)
-                self.study.tell(trial.number, state=TrialState.FAIL)
-        return bool(waiting)
-
-    def _begun(self) -> bool:
-        from optuna.trial import TrialState
-
-        return any(trial.state != TrialState.FAIL for trial in self.study.get_trials(deepcopy=False))
-
     def _ended(self) -> "list[FrozenTrial]":
         from optuna.trial import TrialState
 
-        return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        return self._in(TrialState.COMPLETE, TrialState.PRUNED)
+
+    def _in(self, *states: "TrialState") -> "list[FrozenTrial]":
+        return self.study.get_trials(deepcopy=False, states=states)
 
     def _results(self) -> list[TrialResult]:
         return [

@@ -105,6 +105,49 @@ def test_a_study_that_has_its_trials_runs_none_and_one_that_wants_more_keeps_tho
     assert (folder / "trials" / "0001" / "metrics.jsonl").stat().st_mtime_ns == before
 
 
+def open_study(folder: Path) -> Any:
+    """Open the study that `tune` keeps in a folder, or make an empty one."""
+    import optuna
+
+    folder.mkdir(exist_ok=True)
+    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'study.db'}")
+    return optuna.create_study(
+        storage=storage, study_name="recipe", direction="maximize", load_if_exists=True
+    )
+
+
+def begin_study(folder: Path, photos: object, recipe: Recipe, space: SearchSpace) -> Any:
+    """Begin a study without any trial, as `tune` would."""
+    begun = open_study(folder)
+    examples = choose_examples(list(photos), recipe)  # type: ignore[call-overload]
+    stored = json.loads(json.dumps(space.to_record()))
+    begun.set_user_attr(
+        "identity", {"recipe": recipe.to_record(), "space": stored, "catalog": examples.digest()}
+    )
+    return begun
+
+
+def add_four_trials(study: Any, recipe: Recipe, space: SearchSpace, epochs: list[float]) -> None:
+    """Add four finished trials with these validations after their epochs."""
+    from optuna.trial import create_trial
+
+    from cloud.training.tuning import _distribution
+
+    for number in range(4):
+        study.add_trial(
+            create_trial(
+                params=space.drawn_of(recipe),
+                distributions={name: _distribution(each) for name, each in space.searched.items()},
+                value=epochs[-1],
+                intermediate_values=dict(enumerate(epochs)),
+                user_attrs={
+                    "run": f"{number:04}",
+                    "score": {"keep": 0.0, "seen": epochs[-1], "unseen": None},
+                },
+            )
+        )
+
+
 @pytest.mark.training
 def test_a_study_killed_in_a_trial_ends_as_if_it_had_not_been(
     study: tuple[Any, Path], toy_catalog: ToyCatalog, tmp_path: Path
@@ -113,6 +156,10 @@ def test_a_study_killed_in_a_trial_ends_as_if_it_had_not_been(
     listed.write_text(
         json.dumps([[str(p.path), p.sku, p.category, p.kind, p.split] for p in toy_catalog.photos])
     )
+    whole, whole_folder = study
+    first = open_study(whole_folder).trials[0]
+    space = SearchSpace.from_record(SPACE)
+    begin_study(folder, toy_catalog.photos, TOY, space).add_trial(first)  # it need not be trained again
     table = "[tune]\nlearning_rate = { low = 1e-4, high = 1e-2, log = true }\nkeep = [0.0, 0.5]\n"
     recipe.write_text(TOY.to_toml() + table)
     command = [sys.executable, "-c", TUNE, str(folder), str(listed), str(recipe)]
@@ -125,40 +172,9 @@ def test_a_study_killed_in_a_trial_ends_as_if_it_had_not_been(
     finally:
         program.send_signal(signal.SIGKILL)
         program.wait()
-    whole, _ = study
     resumed = tuned(toy_catalog.photos, folder)
     assert resumed.trials == whole.trials
     assert resumed.best == whole.best
-
-
-def begin_study(folder: Path, photos: object, recipe: Recipe, space: SearchSpace, epochs: list[float]) -> Any:
-    """Write a study of four finished trials with these validations after their epochs, as `tune` would."""
-    import optuna
-
-    from cloud.training.tuning import _distribution
-
-    folder.mkdir()
-    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'study.db'}")
-    study = optuna.create_study(storage=storage, study_name="recipe", direction="maximize")
-    examples = choose_examples(list(photos), recipe)  # type: ignore[call-overload]
-    stored = json.loads(json.dumps(space.to_record()))
-    identity = {"recipe": recipe.to_record(), "space": stored, "photos": examples.digest()}
-    study.set_user_attr("identity", identity)
-    distributions = {name: _distribution(each) for name, each in space.searched.items()}
-    for number in range(4):
-        study.add_trial(
-            optuna.trial.create_trial(
-                params=space.drawn_of(recipe),
-                distributions=distributions,
-                value=epochs[-1],
-                intermediate_values=dict(enumerate(epochs)),
-                user_attrs={
-                    "run": f"{number:04}",
-                    "score": {"keep": 0.0, "seen": epochs[-1], "unseen": None},
-                },
-            )
-        )
-    return study
 
 
 @pytest.mark.training
@@ -168,7 +184,8 @@ def test_a_trial_worse_than_the_median_of_the_earlier_ones_is_stopped_and_cleane
     folder = tmp_path / "study"
     space = SearchSpace.from_record(SPACE)
     recipe = replace(TOY, epochs=3)
-    begin_study(folder, toy_catalog.photos, recipe, space, [1.01, 1.01, 1.01])
+    begun = begin_study(folder, toy_catalog.photos, recipe, space)
+    add_four_trials(begun, recipe, space, [1.01, 1.01, 1.01])
     result = tuned(toy_catalog.photos, folder, trials=5, recipe=recipe)
     last = result.trials[-1]
     assert (last.state, len(last.epochs), last.score) == ("pruned", 2, None)
@@ -184,7 +201,8 @@ def test_a_recipe_that_is_refused_ends_its_trial_and_not_the_study(
     folder = tmp_path / "study"
     searched = {"teachers": [[], [str(tmp_path / "nowhere.keras")]]}
     space = SearchSpace.from_record(searched)
-    begun = begin_study(folder, toy_catalog.photos, TOY, space, [0.5, 0.6])
+    begun = begin_study(folder, toy_catalog.photos, TOY, space)
+    add_four_trials(begun, TOY, space, [0.5, 0.6])
     assert isinstance(space.searched["teachers"], Choice)
     begun.enqueue_trial({"teachers": space.searched["teachers"].values[1]})
     result = tuned(toy_catalog.photos, folder, trials=5, **searched)
@@ -214,7 +232,7 @@ def test_a_study_is_not_continued_with_another_recipe_space_or_catalog(
         tuned(toy_catalog.photos, folder, recipe=replace(TOY, epochs=3))
     with pytest.raises(BadSetting, match="another space"):
         tuned(toy_catalog.photos, folder, learning_rate=[1e-3, 2e-3])
-    with pytest.raises(BadSetting, match="another photos"):
+    with pytest.raises(BadSetting, match="another catalog"):
         tuned(toy_catalog.photos[1:], folder)
 
 
