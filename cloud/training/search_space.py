@@ -15,7 +15,7 @@ products are found that no network was fitted to. Without the table, `default_sp
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -123,11 +123,12 @@ class SearchSpace:
         return {"searched": searched, "keep": self.keep, "unseen_share": self.unseen_share}
 
 
-def default_space(base: Recipe, categories: int) -> SearchSpace:
-    """Return what is worth searching around a recipe, on a catalog of so many categories.
+def default_space(base: Recipe, categories: Collection[str]) -> SearchSpace:
+    """Return what is worth searching around a recipe, on a catalog with these categories.
 
     Fields that would change nothing are left out: the share of look-alikes where batches are a plain shuffle,
-    the weight of the categories where there is one only, and what is kept of random weights.
+    the weight of the categories where not every product has one of several, and what is kept of random
+    weights.
     """
     losses = ("cosine_softmax", "arcface", "sub_center_arcface", "proxy_anchor")
     searched: dict[str, Range | Choice] = {
@@ -143,7 +144,7 @@ def default_space(base: Recipe, categories: int) -> SearchSpace:
     useless = set()
     if not base.products_per_batch:
         useless.add("hard_share")
-    if categories < 2:
+    if len(categories) < 2 or "" in categories:
         useless.add("category_weight")
     kept = () if base.weights == "none" else (0.0, 0.25, 0.5, 0.75)
     return SearchSpace({name: each for name, each in searched.items() if name not in useless}, kept)

@@ -16,7 +16,7 @@ from cloud.training.averaging import interpolate
 from cloud.training.data import Examples, LabeledPhoto, Progress, choose_examples, load_pictures
 from cloud.training.loop import Trained
 from cloud.training.neighbors import Vectors, embed, nearest, unit
-from cloud.training.network import embedding_of
+from cloud.training.network import embedding_of, pooled
 from cloud.training.recipe import Recipe
 
 SHOTS = 3  # photos by which a product that was not fitted is enrolled
@@ -91,7 +91,7 @@ def choose_study_photos(photos: Sequence[LabeledPhoto], recipe: Recipe, unseen_s
 class StudyScorer:
     """Embeds the photos of a study with one trained network after the other, and counts what is found."""
 
-    def __init__(self, photos: StudyPhotos, input_size: int, cache: Path, progress: Progress) -> None:
+    def __init__(self, photos: StudyPhotos, recipe: Recipe, cache: Path, progress: Progress) -> None:
         """Decode the photos, into the folder `cache` where they are not there yet.
 
         Raises:
@@ -104,23 +104,34 @@ class StudyScorer:
         self._labels = np.array([skus[photo.sku] for photo in every], np.intp)
         begin, end = len(references), len(every) - len(photos.unseen)
         self._references, self._seen, self._unseen = slice(begin), slice(begin, end), slice(end, None)
-        self._pictures = load_pictures(every, input_size, cache, progress) if len(every) > begin else None
+        self._pictures = (
+            load_pictures(every, recipe.input_size, cache, progress) if len(every) > begin else None
+        )
+        self._recipe = recipe
         self._progress = progress
 
     def scores(self, trained: Trained, keeps: Sequence[float]) -> list[StudyScore]:
         """Score a network with each of these shares of the weights that it began with."""
         if self._pictures is None:
             return [StudyScore(keep, None, None) for keep in keeps]
-        embedder, model = trained.network.embedder, embedding_of(trained.network)
-        own = embedder.get_weights()
+        network = trained.network
+        principal = self._recipe.head == "principal"
+        model = pooled(network) if principal else embedding_of(network)
+        own = network.embedder.get_weights()
         scores = []
         for number, keep in enumerate(keeps):
             self._progress("measuring", number, len(keeps), f"keep {keep:g}")
-            embedder.set_weights(interpolate(trained.begun, own, keep))
-            scores.append(self._score(keep, unit(embed(model, self._pictures))))
-        embedder.set_weights(own)
+            network.embedder.set_weights(interpolate(trained.begun, own, keep))
+            vectors = embed(model, self._pictures)
+            scores.append(self._score(keep, unit(self._on_principal_axes(vectors) if principal else vectors)))
+        network.embedder.set_weights(own)
         self._progress("measuring", len(keeps), len(keeps), "")
         return scores
+
+    def _on_principal_axes(self, features: Vectors) -> Vectors:
+        """Project pooled features as the finished network will: on the axes of those of the fitted photos."""
+        _, _, axes = np.linalg.svd(features[self._references], full_matrices=False)
+        return np.asarray(features @ axes[: self._recipe.finished_dimension].T, np.float32)
 
     def _score(self, keep: float, vectors: Vectors) -> StudyScore:
         return StudyScore(keep, self._seen_share(vectors), self._unseen_share(vectors))

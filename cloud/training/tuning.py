@@ -75,7 +75,7 @@ def tune(
     """
     if trials < 1:
         raise BadSetting(f"--tune {trials} asks for no trial: ask for at least 1")
-    chosen = space or default_space(recipe, len({photo.category for photo in photos}))
+    chosen = space or default_space(recipe, {photo.category for photo in photos})
     chosen_photos = choose_study_photos(photos, recipe, chosen.unseen_share)
     with _opened(folder, recipe) as study:
         work = _Study(study, recipe, chosen, chosen_photos, folder, machine, progress)
@@ -204,7 +204,7 @@ class _Study:
         trained = train_network(self.photos.examples, recipe, run, self.machine, progress, on_epoch=goes_on)
         if len(trained.metrics) < recipe.epochs:
             return None
-        scorer = StudyScorer(self.photos, recipe.input_size, run.pictures, progress)
+        scorer = StudyScorer(self.photos, recipe, run.pictures, progress)
         scores = scorer.scores(trained, self.space.keep or (recipe.kept,))
         return max(scores, key=lambda score: score.value)
 

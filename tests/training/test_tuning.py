@@ -304,7 +304,7 @@ def test_the_score_counts_what_is_found_of_seen_and_of_newly_enrolled_products(t
     own = network.embedder.get_weights()
     zeros = [np.zeros_like(weight) for weight in own]
     chosen = choose_study_photos(photos, TOY, 0.2)
-    scorer = StudyScorer(chosen, TOY.input_size, tmp_path / "pictures", lambda *_: None)
+    scorer = StudyScorer(chosen, TOY, tmp_path / "pictures", lambda *_: None)
     plain, nothing = scorer.scores(Trained(network, zeros, []), (0.0, 1.0))
     assert plain.seen is not None and plain.unseen is not None and nothing.seen is not None
     assert plain.value == pytest.approx((plain.seen + plain.unseen) / 2)
@@ -312,6 +312,32 @@ def test_the_score_counts_what_is_found_of_seen_and_of_newly_enrolled_products(t
     assert nothing.seen == pytest.approx(1 / len(chosen.examples.skus), abs=1e-4)
     for before, after in zip(own, network.embedder.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.training
+def test_a_principal_head_is_measured_as_the_finish_would_make_it(tmp_path: Path) -> None:
+    from cloud.training.runtime import prepare
+
+    prepare(TOY.seed)
+    from cloud.training.data import load_pictures
+    from cloud.training.loop import Trained
+    from cloud.training.neighbors import embed
+    from cloud.training.network import begin_head, build_network, pooled
+    from cloud.training.study_score import StudyScorer, choose_study_photos
+
+    photos = many_products(tmp_path)
+    for photo in photos:
+        product, number = map(int, photo.path.stem.split("-"))
+        photo.path.write_bytes(encode_jpeg(draw_pack(product % 4, 100 * product + number)))
+    chosen = choose_study_photos(photos, TOY, 0.2)
+    fitted, silent = chosen.examples.fit, lambda *_: None
+    network = build_network(TOY, weights="none")
+    principal = StudyScorer(chosen, replace(TOY, head="principal"), tmp_path / "pictures", silent)
+    measured = principal.scores(Trained(network, network.embedder.get_weights(), []), (0.0,))
+    pictures = load_pictures(fitted, TOY.input_size, tmp_path / "pictures", silent)
+    begin_head(network, embed(pooled(network), pictures), chosen.examples.labels(fitted))
+    learned = StudyScorer(chosen, TOY, tmp_path / "pictures", silent)
+    assert learned.scores(Trained(network, network.embedder.get_weights(), []), (0.0,)) == measured
 
 
 def test_a_table_in_the_recipe_file_says_what_is_searched(tmp_path: Path) -> None:
@@ -345,11 +371,12 @@ def test_without_a_table_the_default_space_leaves_out_what_would_change_nothing(
     path = tmp_path / "recipe.toml"
     path.write_text("epochs = 4\n")
     assert SearchSpace.read(path) is None and SearchSpace.read(None) is None
-    plain = default_space(Recipe(), categories=1)
+    plain = default_space(Recipe(), ["fruit"])
     assert {"hard_share", "category_weight"}.isdisjoint(plain.searched)
-    rich = default_space(Recipe(products_per_batch=8, photos_per_product=4), categories=3)
+    rich = default_space(Recipe(products_per_batch=8, photos_per_product=4), ["fruit", "juice"])
     assert {"learning_rate", "losses", "dropout", "hard_share", "category_weight"} <= rich.searched.keys()
-    assert rich.keep and not default_space(Recipe(weights="none"), categories=1).keep
+    assert rich.keep and not default_space(Recipe(weights="none"), ["fruit"]).keep
+    assert "category_weight" not in default_space(Recipe(), ["fruit", "juice", ""]).searched
     assert rich.drawn_of(Recipe()).keys() == rich.searched.keys()
 
 
