@@ -24,7 +24,7 @@ def write_card(
     rows = "".join(
         f"| {done.variant.file} | {done.variant.size:,} | {done.validation_top1} | {done.minus_float} | "
         f"{done.top1_agreement} | {done.parity.mean_cosine} | {done.variant.decision.match_confidence} | "
-        f"{done.variant.decision.unknown_similarity} |\n"
+        f"{done.variant.decision.unknown_confidence} | {done.calibration.ece} |\n"
         for done in finished.files
     )
     fields = "".join(f"| {name} | {_told(value)} |\n" for name, value in recipe.shown().items())
@@ -44,11 +44,12 @@ away.
 
 ## Scores on the validation photos
 
-Nearest neighbor among the photos trained on; points, same product and cosine against `float32.tflite`. It is
-a match from that confidence, and unknown under that similarity.
+Nearest neighbor among the photos trained on; points, same product and cosine against `float32.tflite`. An
+answer is a match from that confidence and unknown under that one; the error is what the confidence is off by.
+Where it takes photos of unknown products to say so, mixtures of two products stood for them.
 
-| file | bytes | right product | points | same product | mean cosine | match from | unknown under |
-|---|---|---|---|---|---|---|---|
+| file | bytes | right product | points | same product | mean cosine | match from | unknown under | error |
+|---|---|---|---|---|---|---|---|---|
 {rows}
 The last of {len(metrics)} epochs had a loss of {metrics[-1]["loss"] if metrics else None}. Test scores:
 `shelfsight-cloud evaluate`.

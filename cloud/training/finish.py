@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.calibration import Calibration, LabeledVectors, calibrate
+from cloud.calibration import Calibration, LabeledVectors, blend, calibrate
 from cloud.training.averaging import interpolate
 from cloud.training.card import write_card
 from cloud.training.data import Examples, LabeledPhoto, Progress, load_pictures
@@ -151,7 +151,12 @@ def finish(
         row_scale=_row_scale(vectors),
         variants=tuple(done.variant for done in files),
         folder=target_run.model,
-        extra={"backbone": note.backbone, "recipe": recipe.shown(), "parity": _parity(files)},
+        extra={
+            "backbone": note.backbone,
+            "recipe": recipe.shown(),
+            "parity": _parity(files),
+            "fitted_skus": sorted(examples.skus),
+        },
     )
     finished = Finished(model, tuple(files))
     write_model(model, draft)
@@ -221,7 +226,8 @@ def _measure(path: Path, target: str, photos: _Photos, vectors: Vectors, exact: 
     check_parity(parity, path.name)
     fitted, queries = photos.part(vectors, photos.fit), photos.part(vectors, photos.validation)
     catalogs = [fitted, _some(fitted), photos.part(vectors, photos.packshots)]
-    calibration = calibrate(queries, catalogs)
+    # Not by products that the recipe leaves out: those are kept to measure with, as nobody has seen them.
+    calibration = calibrate(queries, catalogs, blend(queries))
     data = path.read_bytes()
     variant = Variant(
         name=path.stem,

@@ -83,6 +83,7 @@ def test_a_run_is_trained_once_and_finished_under_other_names(data: Path, tmp_pa
     model = open_model(data / "models" / "general")
     assert (model.dimension, open_model(data / "models" / "mine").dimension) == (24, 16)
     assert model.extra["recipe"]["leave_out"] == ["pack-3"]
+    assert model.extra["fitted_skus"] == ["pack-0", "pack-1", "pack-2"]
     assert set(model.extra["parity"]) == {"int8_minus_float", "mean_cosine", "top1_agreement"}
     assert len((data / "runs" / "mine" / "metrics.jsonl").read_text().splitlines()) == 1
 
