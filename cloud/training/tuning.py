@@ -205,7 +205,9 @@ class _Study:
         if len(trained.metrics) < recipe.epochs:
             return None
         scorer = StudyScorer(self.photos, recipe, run.pictures, progress)
-        scores = scorer.scores(trained, self.space.keep or (recipe.kept,))
+        # Nothing is kept of random weights, whatever the space says.
+        searched = self.space.keep if recipe.weights != "none" else ()
+        scores = scorer.scores(trained, searched or (recipe.kept,))
         return max(scores, key=lambda score: score.value)
 
     def _ended(self) -> "list[FrozenTrial]":
