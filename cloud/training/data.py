@@ -87,6 +87,17 @@ def choose_examples(photos: Sequence[LabeledPhoto], recipe: Recipe) -> Examples:
     )
 
 
+def first_of_each(photos: Sequence[LabeledPhoto], count: int) -> list[LabeledPhoto]:
+    """Return the first `count` photos of each product, in the order they have."""
+    seen: dict[str, int] = {}
+    chosen = []
+    for photo in photos:
+        seen[photo.sku] = seen.get(photo.sku, 0) + 1
+        if seen[photo.sku] <= count:
+            chosen.append(photo)
+    return chosen
+
+
 def load_pictures(
     photos: Sequence[LabeledPhoto], size: int, cache: Path, progress: Progress
 ) -> NDArray[np.uint8]:

@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.training.averaging import interpolate
-from cloud.training.data import Examples, LabeledPhoto, Progress, choose_examples, load_pictures
+from cloud.training.data import (
+    Examples,
+    LabeledPhoto,
+    Progress,
+    choose_examples,
+    first_of_each,
+    load_pictures,
+)
 from cloud.training.loop import Trained
 from cloud.training.neighbors import Vectors, embed, nearest, unit
 from cloud.training.network import embedding_of, pooled
@@ -98,7 +105,7 @@ class StudyScorer:
             SkipPhoto: a photo that cannot be decoded.
             StorageUnusable, NoSpace: `cache` cannot be written.
         """
-        references = _first_of_each(photos.examples.fit)
+        references = first_of_each(photos.examples.fit, _REFERENCES_PER_PRODUCT)
         every = (*references, *photos.examples.validation, *photos.unseen)
         skus = {sku: number for number, sku in enumerate(sorted({photo.sku for photo in every}))}
         self._labels = np.array([skus[photo.sku] for photo in every], np.intp)
@@ -160,13 +167,3 @@ class StudyScorer:
         of_references = np.concatenate([self._labels[self._references], labels[enrolled]])
         found = nearest(vectors[self._unseen][~enrolled], references)
         return float(np.mean(of_references[found] == labels[~enrolled]))
-
-
-def _first_of_each(photos: Sequence[LabeledPhoto]) -> list[LabeledPhoto]:
-    counts: dict[str, int] = {}
-    chosen = []
-    for photo in photos:
-        counts[photo.sku] = counts.get(photo.sku, 0) + 1
-        if counts[photo.sku] <= _REFERENCES_PER_PRODUCT:
-            chosen.append(photo)
-    return chosen

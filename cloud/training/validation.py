@@ -1,11 +1,9 @@
 """Measures a network after each epoch, at the size and precision it will be finished in."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.training.data import Examples, LabeledPhoto, Progress, load_pictures
+from cloud.training.data import Examples, Progress, first_of_each, load_pictures
 from cloud.training.neighbors import embed, top1
 from cloud.training.network import build_network, embedding_of, mean_directions
 from cloud.training.recipe import Recipe
@@ -19,7 +17,7 @@ class Validation:
     """Finds the validation photos' nearest neighbors among some of the fitted photos."""
 
     def __init__(self, examples: Examples, recipe: Recipe, run: RunFolder, progress: Progress) -> None:
-        references = _some_of_each(examples.fit)
+        references = first_of_each(examples.fit, _REFERENCES_PER_PRODUCT)
         # Look-alikes are found by the directions of the products, which cost a look at the references.
         self._wanted = bool(examples.validation) or recipe.hard_share > 0
         photos = (*references, *examples.validation)
@@ -46,13 +44,3 @@ class Validation:
             return None, directions
         share = top1(vectors[queries], self._labels[queries], vectors[references], self._labels[references])
         return round(share, 5), directions
-
-
-def _some_of_each(photos: Sequence[LabeledPhoto]) -> list[LabeledPhoto]:
-    counts: dict[str, int] = {}
-    chosen = []
-    for photo in photos:
-        counts[photo.sku] = counts.get(photo.sku, 0) + 1
-        if counts[photo.sku] <= _REFERENCES_PER_PRODUCT:
-            chosen.append(photo)
-    return chosen

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud.training.data import LabeledPhoto, choose_examples, load_pictures
+from cloud.training.data import LabeledPhoto, choose_examples, first_of_each, load_pictures
 from cloud.training.recipe import Recipe
 from edge.errors import BadSetting, PhotoUnreadable
 from edge.image import decode, encode_jpeg, fit
@@ -51,6 +51,11 @@ def test_a_product_that_is_left_out_is_on_neither_side() -> None:
     assert {p.sku for p in (*examples.fit, *examples.validation)} == {"a", "c"}
     with pytest.raises(BadSetting, match="leave_out names 'd'"):
         choose_examples(photos, replace(Recipe(), leave_out=("b", "d")))
+
+
+def test_the_first_photos_of_each_product_keep_their_order() -> None:
+    photos = [photo(sku, n) for n in range(3) for sku in "ab"]
+    assert first_of_each(photos, 2) == photos[:4]
 
 
 def test_one_product_is_too_few_to_train_on() -> None:
