@@ -120,7 +120,10 @@ def draw_catalog_explanation(explained: CatalogExplanation) -> Picture:
             Panel(
                 reference.picture,
                 "The reference photo",
-                (reference.photo.source.rsplit("/", 1)[-1], f"{reference.photo.kind}, {reference.photo.split}"),
+                (
+                    reference.photo.source.rsplit("/", 1)[-1],
+                    f"{reference.photo.kind}, {reference.photo.split}",
+                ),
             ),
         ]
     return draw_sheet((*explanation.words(), LEGEND), sheet, columns=4)
