@@ -24,7 +24,7 @@ LIGHTEST_SHADOW: Final = 225.0
 LEAST_SPREAD: Final = 6.0
 LEAST_EXTENT: Final = 0.15
 MOST_GLARE: Final = 0.2
-LEAST_SHARPNESS: Final = 0.029
+LEAST_SHARPNESS: Final = 0.025
 
 _WORKING_SIDE = 224
 _LARGEST_SIDE = 320  # pixels; a larger picture is not one that a network is given
