@@ -16,7 +16,7 @@ from pathlib import Path
 
 _RECIPES = Path(__file__).parent / "recipes"
 _WEIGHTS = "weights/mobilenet_v2_1.0_224_imagenet1001.weights.h5"
-_GENERAL = ("--keep", "0.6", "--head", "principal", "--dimension", "512")
+_GENERAL = ("--keep", "0.7", "--head", "principal", "--dimension", "512")
 
 
 def make_models(shared: Path, out: Path) -> None:

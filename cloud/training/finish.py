@@ -15,7 +15,14 @@ from cloud.training.card import write_card
 from cloud.training.data import Examples, LabeledPhoto, Progress, load_pictures
 from cloud.training.loop import Trained
 from cloud.training.neighbors import embed, nearest
-from cloud.training.network import Network, begin_head, build_network, pooled, save_network
+from cloud.training.network import (
+    Network,
+    begin_head,
+    build_network,
+    pooled,
+    save_network,
+    shorten_head,
+)
 from cloud.training.recipe import Recipe
 from cloud.training.run import RunFolder
 from converter.network_file import NetworkNote, read_note
@@ -171,17 +178,21 @@ def _mixed(trained: Trained, recipe: Recipe, photos: _Photos, progress: Progress
     mixed.embedder.set_weights(
         interpolate(trained.begun, trained.network.embedder.get_weights(), recipe.kept)
     )
-    if recipe.head == "learned":
+    if recipe.head == "learned" and recipe.finished_dimension == recipe.dimension:
         return mixed
-    longer = build_network(replace(recipe, dimension=recipe.finished_dimension), weights="none")
-    longer.backbone.set_weights(mixed.backbone.get_weights())
+    shaped = build_network(replace(recipe, dimension=recipe.finished_dimension), weights="none")
+    shaped.backbone.set_weights(mixed.backbone.get_weights())
     pictures = photos.pictures[photos.fit]
 
     def tell(done: int) -> None:
         progress("features for the head", done, len(pictures), "")
 
-    begin_head(longer, embed(pooled(longer), pictures, tell), photos.labels[photos.fit])
-    return longer
+    features = embed(pooled(shaped), pictures, tell)
+    if recipe.head == "learned":
+        shorten_head(mixed, shaped, features)
+    else:
+        begin_head(shaped, features, photos.labels[photos.fit])
+    return shaped
 
 
 def _parity(files: Sequence[FinishedFile]) -> dict[str, object]:

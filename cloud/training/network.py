@@ -105,6 +105,26 @@ def begin_head(network: Network, features: Features, labels: NDArray[np.int32]) 
     return mean_directions(features @ axes.T, labels)
 
 
+def shorten_head(longer: Network, shorter: Network, features: Features) -> None:
+    """Set the head of `shorter` to the principal axes of what the head of `longer` makes of the features.
+
+    What told products apart stays in the first axes: a head that learned a few dozen products fills few.
+
+    Args:
+        longer: has the head that was trained, of D dimensions.
+        shorter: the same network with fewer dimensions; its projection is set.
+        features: pooled features (n, C) of photos.
+    """
+    kernel, bias = longer.projection.get_weights()
+    flat = kernel.reshape(kernel.shape[2:])
+    embeddings = features @ flat + bias
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    _, _, axes = np.linalg.svd(unit, full_matrices=len(unit) < unit.shape[1])
+    new_kernel, new_bias = shorter.projection.get_weights()
+    kept = axes[: len(new_bias)].T
+    shorter.projection.set_weights([(flat @ kept).reshape(new_kernel.shape), bias @ kept])
+
+
 def mean_directions(embeddings: Features, labels: NDArray[np.int32]) -> Features:
     """Return the mean direction of each product's embeddings: float32 (D, K) of unit columns.
 

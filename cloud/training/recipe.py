@@ -48,7 +48,8 @@ class Recipe:
             outside the catalog. Nothing is kept of `none`.
         head: the projection of the finished network: `learned`, or `principal`, the principal axes of what
             its backbone, mixed by `keep`, sees in the fitted photos; those forget less of other things.
-        head_dimension: length of the embedding of a principal head; 0 is `dimension`.
+        head_dimension: length of the finished embedding: any of a principal head, at most `dimension` of a
+            learned one, whose principal axes are kept; 0 is `dimension`.
         fit_splits: splits whose photos are trained on; `test` never may be.
         fit_kinds: kinds of photos that are trained on.
         epochs, batch, learning_rate, weight_decay, warmup_epochs: AdamW with a cosine schedule.
@@ -147,10 +148,10 @@ class Recipe:
         _check_name("backbone", self.backbone, BACKBONES)
         _check_name("lesson", self.lesson, LESSONS)
         _check_name("head", self.head, HEADS)
-        if self.head_dimension and self.head_dimension != self.dimension and self.head != "principal":
+        if self.head_dimension > self.dimension and self.head != "principal":
             raise BadSetting(
-                f"head_dimension is {self.head_dimension}, and a learned head has the {self.dimension} "
-                'it was trained with: choose head = "principal"'
+                f"head_dimension is {self.head_dimension}, and a learned head has at most the "
+                f'{self.dimension} it was trained with: choose fewer, or head = "principal"'
             )
         if "test" in self.fit_splits:
             raise BadSetting("fit_splits names 'test', whose photos only measure: take it out")

@@ -34,3 +34,26 @@ def test_a_network_of_fewer_channels_than_dimensions_is_filled_up() -> None:
     begin_head(network, features, np.array([0, 0, 1, 1], np.int32))
     assert np.all(np.isfinite(network.projection.get_weights()[0]))
     assert np.linalg.matrix_rank(network.projection.get_weights()[0][0, 0]) == TOY.dimension
+
+
+def test_a_shortened_head_keeps_what_tells_products_apart() -> None:
+    from dataclasses import replace
+
+    from cloud.training.network import build_network, shorten_head
+
+    longer, shorter = build_network(TOY), build_network(replace(TOY, dimension=8))
+    draw = np.random.default_rng(1)
+    labels = np.arange(60) % 3
+    features = draw.normal(size=(3, longer.channels))[labels] + 0.1 * draw.normal(size=(60, longer.channels))
+    kernel, bias = longer.projection.get_weights()
+    longer.projection.set_weights([kernel, draw.normal(size=bias.shape)])
+    shorten_head(longer, shorter, features.astype("f4"))
+
+    def similarities(network: object) -> np.ndarray:
+        weights, offset = network.projection.get_weights()  # type: ignore[attr-defined]
+        embedded = features @ weights[0, 0] + offset
+        embedded /= np.linalg.norm(embedded, axis=1, keepdims=True)
+        return np.asarray(embedded @ embedded.T)
+
+    # Three products span three of the eight axes: what is lost is noise of the photos.
+    np.testing.assert_allclose(similarities(shorter), similarities(longer), atol=0.05)

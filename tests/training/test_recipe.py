@@ -50,7 +50,7 @@ def test_a_file_need_only_name_what_differs(tmp_path: Path) -> None:
         ("leave_out = [4001]", "leave_out = "),
         ("products_per_batch = 8", "set both, or neither"),
         ("paste = 2", "paste is 2"),
-        ("head_dimension = 512", "a learned head has the 256"),
+        ("head_dimension = 512", "a learned head has at most the 256"),
         ('head = "own"', "head 'own' is not known"),
         ('lesson = "by heart"', "lesson 'by heart' is not known"),
     ],
