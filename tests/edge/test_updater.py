@@ -402,8 +402,8 @@ def test_a_clock_behind_the_release_in_use_is_told(
 def test_a_newer_format_is_refused_by_name(
     running: Device, repository: RepositorySimulator, made: list[Made]
 ) -> None:
-    repository.add_release(made[3], manifest=b'{"format": 2, "version": "four"}')
-    running.refuses(4, FormatTooNew, "format 2.*up to 1.*update Shelfsight")
+    repository.add_release(made[3], manifest=b'{"format": 3, "version": "four"}')
+    running.refuses(4, FormatTooNew, "format 3.*up to 2.*update Shelfsight")
 
 
 def test_a_release_for_other_devices_is_refused(
