@@ -5,10 +5,8 @@ the signature makes them a release; the record and the offer come last. Publishi
 the next version: a number that may have been signed is never used twice.
 """
 
-import fcntl
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -32,8 +30,8 @@ from cloud.releases import PublishedRelease, Releases
 from cloud.rollouts import Rollouts
 from cloud.thresholds import FittedDecision, fit_decision
 from cloud.workspace import Workspace
-from edge.disk import sha256_file, storage_error, write_atomically
-from edge.errors import KeepRelease, StorageUnusable
+from edge.disk import only_one, sha256_file, write_atomically
+from edge.errors import KeepRelease
 from edge.model import Model
 from edge.release import Release
 
@@ -88,7 +86,7 @@ def publish(
         Rollouts(sessions),
     )
     keys = offline_keys or workspace.keys
-    with _one_publisher(workspace):
+    with only_one(workspace.repository / ".publishing", f"another publish is at work in {workspace.data}"):
         # Looked at before the long work: a key on a stick is easily forgotten.
         signing.check_publishing_keys(workspace.metadata, keys, workspace.keys)
         latest = releases.latest()
@@ -237,20 +235,3 @@ def _describe(
         size=len(manifest) + sum(entry.size for entry in release.files),
         new_bytes=len(manifest) + sum(entry.size for entry in release.files if entry.sha256 not in held),
     )
-
-
-@contextmanager
-def _one_publisher(workspace: Workspace) -> Iterator[None]:
-    path = workspace.repository / ".publishing"
-    try:
-        handle = path.open("a")
-    except OSError as error:
-        raise storage_error(error, path) from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StorageUnusable(
-                f"another publish is at work in {workspace.data}: wait until it has ended"
-            ) from error
-        yield

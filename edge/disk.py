@@ -1,8 +1,11 @@
 """Files that are whole or absent, whenever the power fails."""
 
 import errno
+import fcntl
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkstemp
 
@@ -76,3 +79,23 @@ def storage_error(error: OSError, path: Path) -> ShelfsightError:
     return StorageUnusable(
         f"{path} cannot be used ({reason.lower()}): check that it exists and who may use it"
     )
+
+
+@contextmanager
+def only_one(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file at `path`, so that one process at a time does what `what` names; it ends with it.
+
+    Raises:
+        StorageUnusable: another process holds it, or the file cannot be opened.
+        NoSpace: the disk is full.
+    """
+    try:
+        handle = path.open("a")
+    except OSError as error:
+        raise storage_error(error, path) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StorageUnusable(f"{what}: wait until it has ended") from error
+        yield

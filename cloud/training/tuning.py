@@ -14,7 +14,6 @@ validation is worse than the median of the earlier ones after the same epoch is 
 D. Golovin et al. 2017); values are drawn by a tree-structured Parzen estimator (J. Bergstra et al. 2011).
 """
 
-import fcntl
 import json
 import math
 import shutil
@@ -33,7 +32,7 @@ from cloud.training.search_space import Range, SearchSpace, default_space
 from cloud.training.study_plot import draw_history
 from cloud.training.study_result import StudyResult, TrialResult
 from cloud.training.study_score import StudyPhotos, StudyScore, StudyScorer, choose_study_photos
-from edge.disk import storage_error, write_atomically
+from edge.disk import only_one, storage_error, write_atomically
 from edge.errors import BadSetting, StorageUnusable
 
 if TYPE_CHECKING:
@@ -279,7 +278,11 @@ def _opened(folder: Path, recipe: Recipe) -> "Iterator[optuna.Study]":
         raise BadSetting(f"tuning needs Optuna ({error}): pip install 'shelfsight[train]'") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = folder / "study.db"
-    with _only_one(folder):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    with only_one(folder / ".lock", f"another process is at work in {folder}"):
         try:
             storage = optuna.storages.RDBStorage(f"sqlite:///{path.resolve()}")
             try:
@@ -301,20 +304,3 @@ def _opened(folder: Path, recipe: Recipe) -> "Iterator[optuna.Study]":
             raise StorageUnusable(
                 f"the study {path} cannot be used ({reason}): free the disk, or delete it and begin anew"
             ) from error
-
-
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / ".lock").open("a")
-    except OSError as error:
-        raise storage_error(error, folder) from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StorageUnusable(
-                f"another process is at work in {folder}: wait until it has ended"
-            ) from error
-        yield

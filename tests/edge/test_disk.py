@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.disk import sha256_file, storage_error, sync_folder, write_atomically
+from edge.disk import only_one, sha256_file, storage_error, sync_folder, write_atomically
 from edge.errors import NoSpace, StorageUnusable
 
 
@@ -106,3 +106,13 @@ def test_a_missing_file_and_a_missing_folder_have_one_typed_error(tmp_path: Path
         sha256_file(tmp_path / "segment")
     with pytest.raises(StorageUnusable, match="folder"):
         sync_folder(tmp_path / "folder")
+
+
+def test_one_process_at_a_time_holds_a_lock(tmp_path: Path) -> None:
+    path, what = tmp_path / ".lock", "another copy is at work"
+    with only_one(path, what), pytest.raises(StorageUnusable, match=f"{what}: wait"), only_one(path, what):
+        raise AssertionError("both held it")
+    with only_one(path, what):
+        assert path.exists()
+    with pytest.raises(StorageUnusable), only_one(tmp_path / "missing" / ".lock", what):
+        raise AssertionError("a lock without a folder")
