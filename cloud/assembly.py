@@ -6,8 +6,8 @@ and the bytes of its files; `cloud.publishing` signs it, `cloud.evaluation` meas
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,13 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.catalog import ReferencePhoto
+from cloud.embed import Progress, embed_references, fitted_pictures
 from cloud.embeddings import EmbeddingCache
 from cloud.golden import answer_golden
 from cloud.photos import PhotoStorage
 from edge.disk import storage_error, write_atomically
-from edge.embedder import Embedder
-from edge.errors import BadModel, NoRelease, SegmentBroken, SkipPhoto
-from edge.image import decode, fit
+from edge.errors import BadModel, NoRelease, SegmentBroken
 from edge.matcher import Matcher, prepare_release_folder
 from edge.model import Model, Variant
 from edge.products import Product
@@ -31,12 +30,8 @@ from edge.recipe import IndexRecipe
 from edge.release import FileEntry, Release
 from edge.segments import Content, SegmentStack, encode_base, encode_delta, quantize_rows
 
-Progress = Callable[[int, int], None]
-"""Told after each step how many of how many are done."""
-
 DELTA_SHARE: Final = 0.25  # deltas together may weigh this much of a base before a new base is made
 MOST_DELTAS: Final = 20  # a new device fetches them one by one
-_CACHE_STEP: Final = 64  # a killed run loses at most so many embeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +45,13 @@ class RefusedPhoto:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedCatalog:
-    """The catalog in the vectors of one embedding space, and what it took to get there."""
+    """The catalog in the vectors of one embedding space, and what it took to get there.
+
+    `vectors` are those of its photos by their SHA-256, float32 (D,), before they became rows of the content.
+    """
 
     content: Content
+    vectors: Mapping[str, NDArray[np.float32]] = field(repr=False)
     embedded: int
     reused: int
     refused: tuple[RefusedPhoto, ...]
@@ -93,19 +92,22 @@ def embed_catalog(
         RuntimeMissing: there is no TFLite runtime here.
         StorageUnusable: the cache cannot be read or written.
     """
-    known = dict(cache.known(variant.sha256, [reference.sha256 for reference in references]))
-    missing = sorted({reference.sha256 for reference in references} - known.keys())
-    reused = len(known)
-    reasons = _embed_missing(
-        model, variant, missing, photos=photos, cache=cache, known=known, progress=progress
+    embedded = embed_references(
+        model,
+        variant,
+        fitted_pictures(photos, (reference.sha256 for reference in references), model.input_size),
+        cache=cache,
+        progress=progress,
     )
+    known = embedded.vectors
     rows: dict[str, list[NDArray[np.float32]]] = {}
     refused: list[RefusedPhoto] = []
     for reference in references:
         if reference.sha256 in known:
             rows.setdefault(reference.sku, []).append(known[reference.sha256])
         else:
-            refused.append(RefusedPhoto(reference.sku, reference.sha256, reasons[reference.sha256]))
+            reason = embedded.refused[reference.sha256]
+            refused.append(RefusedPhoto(reference.sku, reference.sha256, reason))
     by_sku = {product.sku: product for product in products}
     content = Content(
         space=model.space,
@@ -118,50 +120,7 @@ def embed_catalog(
             if sku in by_sku
         },
     )
-    return EmbeddedCatalog(content, len(missing) - len(reasons), reused, tuple(refused))
-
-
-def _embed_missing(
-    model: Model,
-    variant: Variant,
-    missing: Sequence[str],
-    *,
-    photos: PhotoStorage,
-    cache: EmbeddingCache,
-    known: dict[str, NDArray[np.float32]],
-    progress: Progress | None,
-) -> dict[str, str]:
-    """Embed photos into `known` and the cache; return why each of the others could not be."""
-    if not missing:
-        return {}
-    embedder = open_embedder(model, variant)
-    reasons: dict[str, str] = {}
-    fresh: dict[str, NDArray[np.float32]] = {}
-    for done, sha256 in enumerate(missing, start=1):
-        try:
-            picture = decode(photos.read(sha256), shrink_to=model.input_size)
-        except SkipPhoto as error:
-            reasons[sha256] = str(error)
-        else:
-            fresh[sha256] = embedder.embed(fit(picture, model.input_size)).vector
-        if len(fresh) >= _CACHE_STEP or done == len(missing):
-            cache.keep(variant.sha256, fresh)
-            known.update(fresh)
-            fresh = {}
-        if progress is not None:
-            progress(done, len(missing))
-    return reasons
-
-
-def open_embedder(model: Model, variant: Variant) -> Embedder:
-    """Open one of the model's files as a device does.
-
-    Raises:
-        ModelBroken: the file does not load.
-        Incompatible: the file has another input size or dimension than model.json says.
-        RuntimeMissing: there is no TFLite runtime here.
-    """
-    return Embedder.open(model.folder / variant.file, dimension=model.dimension, input_size=model.input_size)
+    return EmbeddedCatalog(content, known, embedded.made, len(known) - embedded.made, tuple(refused))
 
 
 def shipped_variants(model: Model) -> tuple[Variant, ...]:

@@ -1,4 +1,4 @@
-"""Keeps the embeddings of reference photos, so that an unchanged photo is never embedded twice.
+"""Keeps the embeddings of photos, so that an unchanged photo is never embedded twice.
 
 A cache in the strict sense: it may be deleted at any time, and a damaged one is made anew.
 """
@@ -15,13 +15,18 @@ from numpy.typing import NDArray
 from edge.disk import storage_error
 from edge.errors import StorageUnusable
 
-# Counts up when `edge.image` or `edge.embedder` come to give other vectors for the same photo and model.
-PIPELINE: Final = 1
+# Counts up when `edge.image`, `edge.embedder` or `edge.reference` come to give other vectors for the same
+# photo and model.
+PIPELINE: Final = 2
 _BUSY_S: Final = 30
 
 
 class EmbeddingCache:
-    """Vectors by model file and photo, both named by their SHA-256; float32 (D,), unit length."""
+    """Vectors by model file, role and photo; float32 (D,), unit length.
+
+    Model files and photos are named by their SHA-256; the role, `query` or `reference`, says how it was
+    looked at.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Open the cache in `folder`, or make it there.
@@ -40,8 +45,8 @@ class EmbeddingCache:
             self._path.unlink(missing_ok=True)
             self._connection = self._open_or_refuse()
 
-    def known(self, model: str, photos: list[str]) -> Mapping[str, NDArray[np.float32]]:
-        """Return the vectors that are kept for these photos (SHA-256 names), embedded by this model file.
+    def known(self, model: str, role: str, photos: list[str]) -> Mapping[str, NDArray[np.float32]]:
+        """Return the vectors that are kept for these photos in this role, embedded by this model file.
 
         Raises:
             StorageUnusable: the cache cannot be read.
@@ -49,22 +54,26 @@ class EmbeddingCache:
         wanted = set(photos)
         try:
             rows = self._connection.execute(
-                "SELECT photo, vector FROM embeddings WHERE model = ? AND pipeline = ?", (model, PIPELINE)
+                "SELECT photo, vector FROM vectors WHERE model = ? AND pipeline = ? AND role = ?",
+                (model, PIPELINE, role),
             ).fetchall()
         except sqlite3.Error as error:
             raise self._refused(error) from error
         return {photo: np.frombuffer(vector, dtype="<f4") for photo, vector in rows if photo in wanted}
 
-    def keep(self, model: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
+    def keep(self, model: str, role: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
         """Keep the vectors of these photos; all of them or, when the process is killed, none.
 
         Raises:
             StorageUnusable: the cache cannot be written.
         """
-        rows = [(model, PIPELINE, photo, vector.astype("<f4").tobytes()) for photo, vector in vectors.items()]
+        rows = [
+            (model, PIPELINE, role, photo, vector.astype("<f4").tobytes())
+            for photo, vector in vectors.items()
+        ]
         try:
             with self._connection:
-                self._connection.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?, ?)", rows)
+                self._connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?)", rows)
         except sqlite3.Error as error:
             raise self._refused(error) from error
 
@@ -84,10 +93,11 @@ class EmbeddingCache:
             with closing(connection.cursor()) as cursor:
                 cursor.execute("PRAGMA journal_mode = WAL")
                 cursor.execute(
-                    "CREATE TABLE IF NOT EXISTS embeddings"
-                    " (model TEXT, pipeline INTEGER, photo TEXT, vector BLOB,"
-                    " PRIMARY KEY (model, pipeline, photo)) WITHOUT ROWID"
+                    "CREATE TABLE IF NOT EXISTS vectors"
+                    " (model TEXT, pipeline INTEGER, role TEXT, photo TEXT, vector BLOB,"
+                    " PRIMARY KEY (model, pipeline, role, photo)) WITHOUT ROWID"
                 )
+                cursor.execute("DROP TABLE IF EXISTS embeddings")  # of version 0.2 and before
         except sqlite3.Error:
             connection.close()
             raise

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.assembly import Progress, embed_catalog
+from cloud.assembly import embed_catalog
 from cloud.catalog import Catalog, ReferencePhoto
+from cloud.embed import Progress
 from cloud.embeddings import EmbeddingCache
 from cloud.evaluation.bench import installed
 from edge.explain import Explanation, Likeness, Map, explain_answer, map_record, similarity_map
@@ -83,14 +84,13 @@ def explain_photo(
         cache=cache,
         progress=progress,
     )
-    known = cache.known(variant.sha256, [each.sha256 for each in photos])
     with installed(model, variant, embedded.content) as matcher:
         answer = matcher.match_photo(photo, top=2)
         explanation = explain_answer(answer, matcher.stack)
         assert answer.embedding is not None, "a matcher always says what its network saw"
         references = tuple(
             _explain_reference(
-                likeness, answer.embedding.vector, photos, known, catalog=catalog, matcher=matcher
+                likeness, answer.embedding.vector, photos, embedded.vectors, catalog=catalog, matcher=matcher
             )
             for likeness in (explanation.first, explanation.runner_up)
             if likeness is not None

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.assembly import Progress, embed_catalog, shipped_variants
+from cloud.assembly import embed_catalog, shipped_variants
 from cloud.catalog import Catalog, ReferencePhoto
+from cloud.embed import Progress
 from cloud.embeddings import EmbeddingCache
 from cloud.label_judgment import judge_labels
 from edge.model import Model
@@ -86,7 +87,7 @@ def doubt_labels(
     """
     photos = catalog.reference_photos()
     variant = shipped_variants(model)[0]
-    embed_catalog(
+    embedded = embed_catalog(
         model,
         variant,
         products=(),
@@ -95,7 +96,7 @@ def doubt_labels(
         cache=cache,
         progress=progress,
     )
-    return find_doubts(photos, cache.known(variant.sha256, [photo.sha256 for photo in photos]))
+    return find_doubts(photos, embedded.vectors)
 
 
 def find_doubts(photos: Sequence[ReferencePhoto], vectors: Mapping[str, NDArray[np.float32]]) -> Doubts:

@@ -16,7 +16,6 @@ from cloud.assembly import (
     Assembled,
     EmbeddedCatalog,
     Previous,
-    Progress,
     RefusedPhoto,
     embed_catalog,
     make_release,
@@ -24,11 +23,12 @@ from cloud.assembly import (
     shipped_variants,
 )
 from cloud.catalog import Catalog, ReferencePhoto
+from cloud.embed import Progress, embed_queries, fitted_pictures
 from cloud.embeddings import EmbeddingCache
 from cloud.golden import golden_candidates
 from cloud.releases import PublishedRelease, Releases
 from cloud.rollouts import Rollouts
-from cloud.thresholds import FittedDecision, fit_decision
+from cloud.thresholds import FittedDecision, fit_decision, may_ask
 from cloud.workspace import Workspace
 from edge.disk import only_one, sha256_file, write_atomically
 from edge.errors import KeepRelease
@@ -159,20 +159,19 @@ def _embed(
             )
 
         embedded = embed(references)
-        fitted = fit_decision(
-            references,
-            cache.known(variant.sha256, [reference.sha256 for reference in references]),
-            _fitted_skus(model),
-        )
+        asked = may_ask(references, _named(model, "fitted_validation"))
+        pictures = fitted_pictures(catalog.photos, (photo.sha256 for photo in asked), model.input_size)
+        queries = embed_queries(model, variant, pictures, cache=cache, progress=progress)
+        fitted = fit_decision(references, embedded.vectors, queries.vectors, _named(model, "fitted_skus"))
         if fitted is None:
             return embedded, None
         kept = [reference for reference in references if reference not in fitted.photos]
         return replace(embedded, content=embed(kept).content), fitted
 
 
-def _fitted_skus(model: Model) -> frozenset[str]:
-    """Return the products that the network was fitted to, as far as the model folder says so."""
-    named = model.extra.get("fitted_skus")
+def _named(model: Model, what: str) -> frozenset[str]:
+    """Return the products or photos that the network was fitted to, as far as the model folder says so."""
+    named = model.extra.get(what)
     return frozenset(str(sku) for sku in named) if isinstance(named, list) else frozenset()
 
 

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +17,10 @@ from cloud.commands.options import data_option, json_option, open_workspace, pri
 from cloud.training.data import LabeledPhoto, Progress
 from cloud.training.recipe import BACKBONES, HEADS, Recipe
 from cloud.workspace import Workspace
+from edge.decision import Decision
 from edge.disk import storage_error
 from edge.errors import BadSetting
+from edge.model import open_model
 
 if TYPE_CHECKING:
     from cloud.training.finish import Finished
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--weights", metavar="imagenet|PATH|none", help="What the backbone begins from.")
 @click.option("--backbone", type=click.Choice(BACKBONES), help="The network to stand on.")
 @click.option("--input-size", type=int, help="Side of the input in pixels.")
-@click.option("--dimension", type=int, help="Length of the embedding; with --resume, of a principal head.")
+@click.option("--dimension", type=int, help="Length of the embedding; with --resume, of the finished one.")
 @click.option("--epochs", type=int, help="How often each photo is seen.")
 @click.option("--batch", type=int, help="Photos a step.")
 @click.option("--learning-rate", type=float, help="Highest learning rate of the schedule.")
@@ -41,6 +43,11 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, help="Determines the run.")
 @click.option("--leave-out", metavar="SKU,…|@FILE", help="Products neither fitted nor validated.")
 @click.option("--as", "model_name", metavar="MODEL", help="Finish under another name (default: the run's).")
+@click.option(
+    "--calibrated-by",
+    metavar="MODEL",
+    help="Fit the validation photos too; take the decision of this model, which did without them.",
+)
 @click.option(
     "--tune", type=int, metavar="N", help="Look for a better recipe in N trainings; makes no model."
 )
@@ -53,6 +60,7 @@ def command(
     recipe_file: Path | None,
     leave_out: str | None,
     model_name: str | None,
+    calibrated_by: str | None,
     tune: int | None,
     data: Path,
     as_json: bool,
@@ -71,6 +79,9 @@ def command(
     if leave_out is not None:
         given["leave_out"] = _left_out(leave_out)
     recipe = _recipe(workspace, resume, recipe_file, given)
+    if calibrated_by is not None and "validation" not in recipe.fit_splits:
+        recipe = replace(recipe, fit_splits=(*recipe.fit_splits, "validation"))
+    decisions = _decisions(workspace, recipe, calibrated_by)
     chosen_name = resume or name or f"{recipe.backbone.replace('_', '-')}-{recipe.input_size}"
     _check_name("--name", chosen_name)
     if tune is not None:
@@ -78,9 +89,12 @@ def command(
         return
     model_name = model_name or chosen_name
     _check_name("--as", model_name)
-    finished = _train(workspace, recipe, chosen_name, model_name)
+    finished = _train(workspace, recipe, chosen_name, model_name, decisions)
     if finished is None:  # trained on another backend, which cannot convert
-        _finish_on_tensorflow(workspace, recipe, chosen_name, model_name, as_json=as_json)
+        more = ["--calibrated-by", calibrated_by] if calibrated_by else []
+        _finish_on_tensorflow(
+            workspace, recipe, chosen_name, model_name, [*more, *(["--json"] if as_json else [])]
+        )
         return
     if as_json:
         print_json(
@@ -139,7 +153,45 @@ def _recipe(
     return replace(recipe, **given)
 
 
-def _train(workspace: Workspace, recipe: Recipe, name: str, model_name: str) -> "Finished | None":
+def _decisions(
+    workspace: Workspace, recipe: Recipe, calibrated_by: str | None
+) -> Mapping[str, Decision] | None:
+    """Return the decisions, by target, of the model that was made alike without the validation photos.
+
+    How alike photos of one product are to a network is a matter of its recipe more than of one photo in ten;
+    to a network that was fitted to them, the validation photos themselves say nothing.
+    """
+    if calibrated_by is None:
+        if "validation" in recipe.fit_splits:
+            raise BadSetting(
+                "fit_splits names 'validation', and nothing is left to calibrate by: "
+                "name with --calibrated-by a model that was made without those photos, or take it out"
+            )
+        return None
+    model = open_model(workspace.models / calibrated_by)
+    made = model.extra.get("recipe")
+    alike = {name: value for name, value in recipe.shown().items() if name not in ("fit_splits", "seed")}
+    for name, value in alike.items():
+        theirs = made.get(name) if isinstance(made, Mapping) else None
+        if theirs != value:
+            raise BadSetting(
+                f"{calibrated_by} was made with {name} = {theirs!r}, not {value!r}: "
+                "a decision is worth something for a model of the same recipe alone"
+            )
+    if model.extra.get("fitted_validation"):
+        raise BadSetting(
+            f"{calibrated_by} was fitted to the validation photos itself: name a model that was not"
+        )
+    return {variant.target: variant.decision for variant in model.variants}
+
+
+def _train(
+    workspace: Workspace,
+    recipe: Recipe,
+    name: str,
+    model_name: str,
+    decisions: Mapping[str, Decision] | None,
+) -> "Finished | None":
     """Train what is left to train and make the model; None on a backend that cannot convert it."""
     from cloud.training.data import choose_examples
     from cloud.training.run import RunFolder
@@ -167,6 +219,7 @@ def _train(workspace: Workspace, recipe: Recipe, name: str, model_name: str) -> 
             name=model_name,
             progress=progress,
             into=into,
+            decisions=decisions,
         )
     _install(into.model, workspace.models / model_name)
     shutil.rmtree(run.pictures, ignore_errors=True)
@@ -211,12 +264,12 @@ def _recipe_of(run: "RunFolder", recipe: Recipe, into: "RunFolder") -> Recipe:
 
 
 def _finish_on_tensorflow(
-    workspace: Workspace, recipe: Recipe, name: str, model_name: str, *, as_json: bool
+    workspace: Workspace, recipe: Recipe, name: str, model_name: str, more: list[str]
 ) -> None:
     """Finish a trained run in a process of its own, whose Keras stands on TensorFlow; end as it ends."""
     words = ["--data", str(workspace.data), "train", "--resume", name, "--as", model_name]
     words += ["--keep", str(recipe.keep), "--head", recipe.head]
-    words += ["--dimension", str(recipe.finished_dimension), *(["--json"] if as_json else [])]
+    words += ["--dimension", str(recipe.finished_dimension), *more]
     done = subprocess.run(
         [sys.executable, "-m", "cloud.commands", *words],
         env={**os.environ, "KERAS_BACKEND": "tensorflow"},

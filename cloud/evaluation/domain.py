@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud.embed import Vector, embed_queries, embed_references
 from cloud.embeddings import EmbeddingCache
 from cloud.evaluation.bench import Progress, installed
-from cloud.evaluation.vectors import Vector, embed_pictures
 from cloud.importers import PlannedPhoto, read_plan
 from edge.errors import BadSetting, SkipPhoto
 from edge.image import Picture, decode_to_fit, load_photo
@@ -49,12 +49,18 @@ def measure_second_domain(
     """
     plan = read_plan(folder)
     parts = [_read([photo for photo in plan.photos if photo.split == split]) for split in ("train", "test")]
-    size = model.input_size
-    pictures = {name: _maker(photo.path, size) for part in parts for name, photo in part}
-    task = "Embedding the second domain"
-    vectors = embed_pictures(model, variant, pictures, cache=cache, task=task, progress=progress)
+    pictures = [{name: _maker(photo.path, model.input_size) for name, photo in part} for part in parts]
+
+    def tell(done: int, total: int) -> None:
+        progress("Embedding the second domain", done, total)
+
+    vectors = (
+        embed_references(model, variant, pictures[0], cache=cache, progress=tell).vectors,
+        embed_queries(model, variant, pictures[1], cache=cache, progress=tell).vectors,
+    )
     references, queries = (
-        [(photo.sku, vectors[name]) for name, photo in part if name in vectors] for part in parts
+        [(photo.sku, found[name]) for name, photo in part if name in found]
+        for part, found in zip(parts, vectors, strict=True)
     )
     if not references or not queries:
         raise BadSetting(f"{folder} has no photos in train/KIND/ and test/KIND/: name a folder that has both")

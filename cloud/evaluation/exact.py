@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.assembly import embed_catalog
 from cloud.catalog import ReferencePhoto
+from cloud.embed import embed_queries, embed_references, fitted_pictures
 from cloud.embeddings import EmbeddingCache
 from cloud.evaluation.bench import Progress
 from cloud.evaluation.scores import Answered
@@ -92,23 +92,20 @@ def measure_drift(
         StorageUnusable: the cache cannot be used.
     """
     (variant,) = exact.variants
-    everything = [*references, *(answer.photo for answer in answers)]
-    task = "Embedding with the float network"
-    embed_catalog(
-        exact,
-        variant,
-        products=(),
-        references=everything,
-        photos=photos,
-        cache=cache,
-        progress=lambda done, total: progress(task, done, total),
-    )
-    vectors = cache.known(variant.sha256, [photo.sha256 for photo in everything])
+    size = exact.input_size
+
+    def tell(done: int, total: int) -> None:
+        progress("Embedding with the float network", done, total)
+
+    pictures = fitted_pictures(photos, (each.sha256 for each in references), size)
+    vectors = embed_references(exact, variant, pictures, cache=cache, progress=tell).vectors
+    pictures = fitted_pictures(photos, (answer.photo.sha256 for answer in answers), size)
+    asked = embed_queries(exact, variant, pictures, cache=cache, progress=tell).vectors
     known = sorted((each for each in references if each.sha256 in vectors), key=lambda each: each.sku)
-    compared = [answer for answer in answers if answer.photo.sha256 in vectors]
+    compared = [answer for answer in answers if answer.photo.sha256 in asked]
     if not known or not compared:
         return None
-    queries = np.stack([vectors[answer.photo.sha256] for answer in compared])
+    queries = np.stack([asked[answer.photo.sha256] for answer in compared])
     found = _search(queries, known, vectors, rule)
     floats = [sku == answer.photo.sku for sku, answer in zip(found, compared, strict=True)]
     same = [answer.skus[:1] == (sku,) for sku, answer in zip(found, compared, strict=True)]

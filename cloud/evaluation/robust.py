@@ -8,11 +8,11 @@ from typing import Final
 
 import numpy as np
 
+from cloud.embed import Vector, embed_queries
 from cloud.embeddings import EmbeddingCache
 from cloud.evaluation.bench import Progress
 from cloud.evaluation.corruptions import CORRUPTIONS, STRENGTHS, VERSION, Corruption
 from cloud.evaluation.scores import Answered
-from cloud.evaluation.vectors import Vector, embed_pictures
 from cloud.photos import PhotoStorage
 from edge.image import Picture, decode_to_fit
 from edge.matcher import Matcher
@@ -82,9 +82,13 @@ def measure_robustness(
         for answer in asked
         for spoiling in _SPOILINGS
     }
-    vectors = embed_pictures(
-        model, variant, wanted, cache=cache, task="Embedding spoiled photos", progress=progress
-    )
+    vectors = embed_queries(
+        model,
+        variant,
+        wanted,
+        cache=cache,
+        progress=lambda done, total: progress("Embedding spoiled photos", done, total),
+    ).vectors
     asked = [each for each in asked if all(_name(each, *spoiling) in vectors for spoiling in _SPOILINGS)]
     if not asked:
         return None

@@ -28,6 +28,12 @@ def write_card(
         for done in finished.files
     )
     fields = "".join(f"| {name} | {_told(value)} |\n" for name, value in recipe.shown().items())
+    calibrated = (
+        "\nThe validation photos were trained on too; the thresholds are those of a model of the same recipe"
+        "\nthat did without them, and whose card has its scores.\n"
+        if "validation" in recipe.fit_splits
+        else ""
+    )
     left_out = f" {len(recipe.leave_out)} products were left out of both." if recipe.leave_out else ""
     text = f"""# {model.name}
 
@@ -41,7 +47,7 @@ An embedder for visual product search: a picture of {model.input_size} x {model.
 that were not chose and calibrated.{left_out} Photos of the catalog's split `test` were not opened. The
 license of the model follows that of the photos and of the beginning weights: fill it in before you give it
 away.
-
+{calibrated}
 ## Scores on the validation photos
 
 Nearest neighbor among the photos trained on; points, same product and cosine against `float32.tflite`. An

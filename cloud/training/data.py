@@ -56,8 +56,9 @@ def choose_examples(photos: Sequence[LabeledPhoto], recipe: Recipe) -> Examples:
     """Divide the catalog's photos into those to fit and those to validate; `test` photos fall out.
 
     A catalog without validation photos lends one in five of its photos, of products with at least three,
-    chosen by their names, so that the same photo always falls on the same side. Of products that the recipe
-    leaves out there is nothing on either side.
+    chosen by their names, so that the same photo always falls on the same side; a recipe that fits validation
+    photos too leaves none to validate. Of products that the recipe leaves out there is nothing on either
+    side.
 
     Raises:
         BadSetting: fewer than two products have photos to fit, or a product to leave out is not there.
@@ -70,9 +71,11 @@ def choose_examples(photos: Sequence[LabeledPhoto], recipe: Recipe) -> Examples:
     left_out = frozenset(recipe.leave_out)
     photos = [photo for photo in photos if photo.sku not in left_out]
     fit_photos = [p for p in photos if p.split in recipe.fit_splits and p.kind in recipe.fit_kinds]
-    validation = [p for p in photos if p.split == "validation"]
-    if not validation:
-        fit_photos, validation = _hold_out(fit_photos)
+    validation: list[LabeledPhoto] = []
+    if "validation" not in recipe.fit_splits:
+        validation = [p for p in photos if p.split == "validation"]
+        if not validation:
+            fit_photos, validation = _hold_out(fit_photos)
     skus = tuple(sorted({photo.sku for photo in fit_photos}))
     if len(skus) < 2:
         raise BadSetting(

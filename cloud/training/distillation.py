@@ -11,7 +11,8 @@ from keras import ops
 from numpy.typing import NDArray
 
 from cloud.training.backbones import INPUT_OFFSET, INPUT_SCALE
-from cloud.training.network import Network, mean_directions, pooled
+from cloud.training.heads import mean_directions
+from cloud.training.network import Network, pooled
 from converter.network_file import NetworkNote, read_note
 from edge.errors import BadNetwork, BadSetting
 

@@ -1,8 +1,9 @@
 """Turns a trained network into a model folder: interpolated, converted, compared, calibrated, described."""
 
 import hashlib
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -13,30 +14,27 @@ from cloud.calibration import Calibration, LabeledVectors, blend, calibrate
 from cloud.training.averaging import interpolate
 from cloud.training.card import write_card
 from cloud.training.data import Examples, LabeledPhoto, Progress, load_pictures
+from cloud.training.heads import begin_head, shorten_head, whiten_head
 from cloud.training.loop import Trained
 from cloud.training.neighbors import embed, nearest
-from cloud.training.network import (
-    Network,
-    begin_head,
-    build_network,
-    pooled,
-    save_network,
-    shorten_head,
-)
+from cloud.training.network import Network, build_network, pooled, save_network
 from cloud.training.recipe import Recipe
 from cloud.training.run import RunFolder
 from converter.network_file import NetworkNote, read_note
 from converter.parity import Parity, check_parity, compare
 from converter.quantize import PRECISIONS, convert
+from edge.decision import Decision
 from edge.disk import storage_error, sync_folder, write_atomically
 from edge.embedder import Embedder
 from edge.model import Model, Variant, write_model
+from edge.reference import embed_reference
 
 Pictures = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
 # The exact file first, because the others are measured against it; model.json has the one for the CPU first.
 _FILES = (("float32", "float32.tflite"), ("cpu", "int8.tflite"), ("gpu", "float16.tflite"))
 _FEW = 3  # references a product in a small catalog
+_NAMED = 12  # digits of a photo's SHA-256, enough to know it by
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +103,7 @@ def finish(
     name: str,
     progress: Progress,
     into: RunFolder | None = None,
+    decisions: Mapping[str, Decision] | None = None,
 ) -> Finished:
     """Write `network.keras` and the model folder of a run; a model folder that is there is replaced.
 
@@ -120,6 +119,8 @@ def finish(
         name: the model's name.
         progress: told of each step.
         into: where network and model are written, instead of `run`.
+        decisions: of each file's target, from a model of the same recipe that was not fitted to the
+            validation photos; without them each file is calibrated on those.
 
     Raises:
         BadNetwork: the network cannot be converted, or a file strays too far from it.
@@ -146,9 +147,13 @@ def finish(
     for number, (target, file) in enumerate(_FILES):
         progress("converting and measuring", number, len(_FILES), file)
         write_atomically(draft / file, convert(network_file, typical, target))
-        vectors = _embed(draft / file, photos.pictures, note, progress)
+        vectors = _embed(draft / file, photos, note, progress)
         exact = vectors if exact is None else exact
-        files.append(_measure(draft / file, target, photos, vectors, exact))
+        calibration = (
+            _calibrated(photos, vectors) if decisions is None else Calibration(decisions[target], queries=0)
+        )
+        variant = _variant(draft / file, target, calibration)
+        files.append(_measure(variant, photos, vectors, exact, calibration))
     files.sort(key=lambda done: done.variant.target)  # cpu, float32, gpu
     model = Model(
         name=name,
@@ -163,6 +168,7 @@ def finish(
             "recipe": recipe.shown(),
             "parity": _parity(files),
             "fitted_skus": sorted(examples.skus),
+            "fitted_validation": _fitted_validation(examples),
         },
     )
     finished = Finished(model, tuple(files))
@@ -190,9 +196,16 @@ def _mixed(trained: Trained, recipe: Recipe, photos: _Photos, progress: Progress
     features = embed(pooled(shaped), pictures, tell)
     if recipe.head == "learned":
         shorten_head(mixed, shaped, features)
-    else:
+    elif recipe.head == "principal":
         begin_head(shaped, features, photos.labels[photos.fit])
+    else:
+        whiten_head(shaped, features, photos.labels[photos.fit])
     return shaped
+
+
+def _fitted_validation(examples: Examples) -> list[str]:
+    """Name the validation photos that the network was fitted to: no decision may be fitted to those again."""
+    return sorted(photo.path.stem[:_NAMED] for photo in examples.fit if photo.split == "validation")
 
 
 def _parity(files: Sequence[FinishedFile]) -> dict[str, object]:
@@ -221,26 +234,30 @@ def _load(
     )
 
 
-def _embed(path: Path, pictures: Pictures, note: NetworkNote, progress: Progress) -> Vectors:
-    embedder = Embedder.open(path, dimension=note.dimension, input_size=note.input_size)
-    vectors = np.empty((len(pictures), note.dimension), np.float32)
-    for number, picture in enumerate(pictures):
-        vectors[number] = embedder.embed(picture).vector
-        progress(f"embedding with {path.name}", number + 1, len(pictures), "")
+def _embed(path: Path, photos: _Photos, note: NetworkNote, progress: Progress) -> Vectors:
+    """Embed validation photos as a device embeds what it is asked, and all others as references."""
+    threads = os.cpu_count() or 1
+    embedder = Embedder.open(path, dimension=note.dimension, input_size=note.input_size, threads=threads)
+    count = len(photos.pictures)
+    vectors = np.empty((count, note.dimension), np.float32)
+    for number, picture in enumerate(photos.pictures):
+        asked = photos.validation.start <= number < photos.validation.stop
+        vectors[number] = embedder.embed(picture).vector if asked else embed_reference(embedder, picture)
+        progress(f"embedding with {path.name}", number + 1, count, "")
     return vectors
 
 
-def _measure(path: Path, target: str, photos: _Photos, vectors: Vectors, exact: Vectors) -> FinishedFile:
-    """Compare, check and calibrate one file; on fitted photos only where there are no others to compare."""
-    unseen = photos.validation if photos.validation.stop > photos.validation.start else photos.fit
-    parity = compare(exact[unseen], vectors[unseen])
-    check_parity(parity, path.name)
+def _calibrated(photos: _Photos, vectors: Vectors) -> Calibration:
+    """Calibrate one file's decision on the validation photos, in several kinds of catalog."""
     fitted, queries = photos.part(vectors, photos.fit), photos.part(vectors, photos.validation)
     catalogs = [fitted, _some(fitted), photos.part(vectors, photos.packshots)]
     # Not by products that the recipe leaves out: those are kept to measure with, as nobody has seen them.
-    calibration = calibrate(queries, catalogs, blend(queries))
+    return calibrate(queries, catalogs, blend(queries))
+
+
+def _variant(path: Path, target: str, calibration: Calibration) -> Variant:
     data = path.read_bytes()
-    variant = Variant(
+    return Variant(
         name=path.stem,
         file=path.name,
         sha256=hashlib.sha256(data).hexdigest(),
@@ -249,6 +266,16 @@ def _measure(path: Path, target: str, photos: _Photos, vectors: Vectors, exact: 
         precision=PRECISIONS[target],
         decision=calibration.decision,
     )
+
+
+def _measure(
+    variant: Variant, photos: _Photos, vectors: Vectors, exact: Vectors, calibration: Calibration
+) -> FinishedFile:
+    """Compare one file to the float one; on fitted photos only where there are no others to compare."""
+    unseen = photos.validation if photos.validation.stop > photos.validation.start else photos.fit
+    parity = compare(exact[unseen], vectors[unseen])
+    check_parity(parity, variant.file)
+    fitted, queries = photos.part(vectors, photos.fit), photos.part(vectors, photos.validation)
     if not len(queries.labels):
         return FinishedFile(variant, parity, calibration, None, None, None)
     found = fitted.labels[nearest(queries.vectors, fitted.vectors)]

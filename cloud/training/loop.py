@@ -16,8 +16,9 @@ from cloud.training.contact_sheet import write_contact_sheet
 from cloud.training.curves import draw_curves
 from cloud.training.data import Examples, Progress, load_pictures
 from cloud.training.distillation import Lessons, Memory, directions_of, load_teacher
+from cloud.training.heads import begin_head
 from cloud.training.neighbors import embed
-from cloud.training.network import Network, begin_head, build_network, pooled
+from cloud.training.network import Network, build_network, pooled
 from cloud.training.objective import Objective, Products, category_numbers, compile_objective
 from cloud.training.recipe import Recipe
 from cloud.training.run import Beginning, Checkpoint, RunFolder, Weights

@@ -84,59 +84,6 @@ def embedding_of(network: Network) -> Any:
     return keras.Model(network.embedder.input, network.embedder.get_layer("embedding").output)
 
 
-def begin_head(network: Network, features: Features, labels: NDArray[np.int32]) -> Features:
-    """Set the head from pooled features (n, C) of the photos to fit, to their principal axes.
-
-    The projection keeps as much as it can of the distances between features that the backbone brought along;
-    so whatever of the beginning network is kept later (`Recipe.keep`) is a working embedder, and the first
-    steps do not pull the backbone towards a random head.
-
-    Returns:
-        The mean direction of each product's embeddings, float32 (D, K), for a loss to begin its centers at.
-    """
-    kernel, _ = network.projection.get_weights()
-    channels, dimension = kernel.shape[2:]
-    _, _, axes = np.linalg.svd(features, full_matrices=channels < dimension)
-    axes = axes[:dimension]
-    if len(axes) < dimension:  # fewer photos or channels than dimensions: small random axes fill up
-        filling = np.random.default_rng(0).normal(0, 0.01 / channels**0.5, (dimension - len(axes), channels))
-        axes = np.concatenate([axes, filling])
-    network.projection.set_weights([axes.T.reshape(kernel.shape), np.zeros(dimension)])
-    return mean_directions(features @ axes.T, labels)
-
-
-def shorten_head(longer: Network, shorter: Network, features: Features) -> None:
-    """Set the head of `shorter` to the principal axes of what the head of `longer` makes of the features.
-
-    What told products apart stays in the first axes: a head that learned a few dozen products fills few.
-
-    Args:
-        longer: has the head that was trained, of D dimensions.
-        shorter: the same network with fewer dimensions; its projection is set.
-        features: pooled features (n, C) of photos.
-    """
-    kernel, bias = longer.projection.get_weights()
-    flat = kernel.reshape(kernel.shape[2:])
-    embeddings = features @ flat + bias
-    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    _, _, axes = np.linalg.svd(unit, full_matrices=len(unit) < unit.shape[1])
-    new_kernel, new_bias = shorter.projection.get_weights()
-    kept = axes[: len(new_bias)].T
-    shorter.projection.set_weights([(flat @ kept).reshape(new_kernel.shape), bias @ kept])
-
-
-def mean_directions(embeddings: Features, labels: NDArray[np.int32]) -> Features:
-    """Return the mean direction of each product's embeddings: float32 (D, K) of unit columns.
-
-    Args:
-        embeddings: (n, D), of any length but 0.
-        labels: int32 (n,), each of 0..K-1 at least once.
-    """
-    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    means = np.stack([unit[labels == label].sum(axis=0) for label in range(labels.max() + 1)], axis=1)
-    return np.asarray(means / np.linalg.norm(means, axis=0, keepdims=True), np.float32)
-
-
 def normalize_pictures(pictures: NDArray[np.uint8]) -> Features:
     """Turn raw pictures into what the network takes, float32 of the same shape, -1..1."""
     return pictures.astype(np.float32) * np.float32(INPUT_SCALE) + np.float32(INPUT_OFFSET)

@@ -26,7 +26,7 @@ LOSSES = (
     "supervised_contrastive",
 )
 LESSONS = ("relations", "cosine", "logits")
-HEADS = ("learned", "principal")
+HEADS = ("learned", "principal", "whitened")
 # What may be changed between the training and a later finish of the same run.
 FINISHING = frozenset({"keep", "head", "head_dimension", "calibration_photos"})
 
@@ -46,11 +46,13 @@ class Recipe:
         keep: share 0..1 of the beginning weights in the finished network, `keep * begun + (1 - keep) *
             trained` (weight interpolation, Wortsman et al. 2022): more of it forgets less of the world
             outside the catalog. Nothing is kept of `none`.
-        head: the projection of the finished network: `learned`, or `principal`, the principal axes of what
-            its backbone, mixed by `keep`, sees in the fitted photos; those forget less of other things.
-        head_dimension: length of the finished embedding: any of a principal head, at most `dimension` of a
+        head: the projection of the finished network (`cloud.training.heads`): `learned`, or computed from
+            what its backbone, mixed by `keep`, sees in the fitted photos: `principal` axes forget less of
+            other things; `whitened` ones count little what varies within products.
+        head_dimension: length of the finished embedding: any of a computed head, at most `dimension` of a
             learned one, whose principal axes are kept; 0 is `dimension`.
-        fit_splits: splits whose photos are trained on; `test` never may be.
+        fit_splits: splits whose photos are trained on; `test` never may be. With `validation` among them
+            nothing is left to calibrate by: the decision has to come from a model that did without.
         fit_kinds: kinds of photos that are trained on.
         epochs, batch, learning_rate, weight_decay, warmup_epochs: AdamW with a cosine schedule.
         losses: weight of each loss over products, by its name in `LOSSES`; those named are added up.
@@ -148,10 +150,10 @@ class Recipe:
         _check_name("backbone", self.backbone, BACKBONES)
         _check_name("lesson", self.lesson, LESSONS)
         _check_name("head", self.head, HEADS)
-        if self.head_dimension > self.dimension and self.head != "principal":
+        if self.head_dimension > self.dimension and self.head == "learned":
             raise BadSetting(
                 f"head_dimension is {self.head_dimension}, and a learned head has at most the "
-                f'{self.dimension} it was trained with: choose fewer, or head = "principal"'
+                f'{self.dimension} it was trained with: choose fewer, or head = "whitened"'
             )
         if "test" in self.fit_splits:
             raise BadSetting("fit_splits names 'test', whose photos only measure: take it out")

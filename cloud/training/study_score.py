@@ -21,6 +21,7 @@ from cloud.training.data import (
     first_of_each,
     load_pictures,
 )
+from cloud.training.heads import principal_axes, whitened_axes
 from cloud.training.loop import Trained
 from cloud.training.neighbors import Vectors, embed, nearest, unit
 from cloud.training.network import embedding_of, pooled
@@ -122,23 +123,26 @@ class StudyScorer:
         if self._pictures is None:
             return [StudyScore(keep, None, None) for keep in keeps]
         network = trained.network
-        principal = self._recipe.head == "principal"
-        model = pooled(network) if principal else embedding_of(network)
+        computed = self._recipe.head != "learned"
+        model = pooled(network) if computed else embedding_of(network)
         own = network.embedder.get_weights()
         scores = []
         for number, keep in enumerate(keeps):
             self._progress("measuring", number, len(keeps), f"keep {keep:g}")
             network.embedder.set_weights(interpolate(trained.begun, own, keep))
             vectors = embed(model, self._pictures)
-            scores.append(self._score(keep, unit(self._on_principal_axes(vectors) if principal else vectors)))
+            scores.append(self._score(keep, unit(self._projected(vectors) if computed else vectors)))
         network.embedder.set_weights(own)
         self._progress("measuring", len(keeps), len(keeps), "")
         return scores
 
-    def _on_principal_axes(self, features: Vectors) -> Vectors:
-        """Project pooled features as the finished network will: on the axes of those of the fitted photos."""
-        _, _, axes = np.linalg.svd(features[self._references], full_matrices=False)
-        return np.asarray(features @ axes[: self._recipe.finished_dimension].T, np.float32)
+    def _projected(self, features: Vectors) -> Vectors:
+        """Project pooled features as the finished network will, by a head computed from the references."""
+        fitted, dimension = features[self._references], self._recipe.finished_dimension
+        if self._recipe.head == "principal":
+            return features @ principal_axes(fitted, dimension)
+        _, numbers = np.unique(self._labels[self._references], return_inverse=True)
+        return features @ whitened_axes(fitted, numbers.astype(np.int32), dimension)
 
     def _score(self, keep: float, vectors: Vectors) -> StudyScore:
         return StudyScore(keep, self._seen_share(vectors), self._unseen_share(vectors))

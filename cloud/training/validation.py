@@ -4,8 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.training.data import Examples, Progress, first_of_each, load_pictures
+from cloud.training.heads import mean_directions
 from cloud.training.neighbors import embed, top1
-from cloud.training.network import build_network, embedding_of, mean_directions
+from cloud.training.network import build_network, embedding_of
 from cloud.training.recipe import Recipe
 from cloud.training.run import RunFolder, Weights
 

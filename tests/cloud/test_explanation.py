@@ -17,6 +17,7 @@ from edge.errors import NoRelease, PhotoUnreadable
 from edge.explain import similarity_map
 from edge.image import decode, encode_jpeg, fit
 from edge.model import Model
+from edge.reference import embed_reference
 from tests.cloud.conftest import add_pack, draw_pack
 
 MODEL = Path(__file__).resolve().parents[1] / "data" / "tiny-int8"
@@ -32,7 +33,7 @@ def run(workspace: Workspace, *arguments: object) -> Result:
     return CliRunner().invoke(main, command)
 
 
-def test_the_answer_rests_on_a_reference_photo_of_its_product_and_both_maps_add_up(
+def test_the_answer_rests_on_a_reference_photo_of_its_product_and_its_map_adds_up(
     workspace: Workspace, catalog: Catalog, tiny_model: Model
 ) -> None:
     explained = explain(workspace, catalog, tiny_model, encode_jpeg(draw_pack(3, 50)))
@@ -42,7 +43,8 @@ def test_the_answer_rests_on_a_reference_photo_of_its_product_and_both_maps_add_
         assert side is not None
         assert reference.photo.sku == side.candidate.product.sku
         assert float(side.contributions.sum()) == pytest.approx(side.candidate.similarity, abs=1e-4)
-        assert float(reference.contributions.sum()) == pytest.approx(side.candidate.similarity, abs=5e-3)
+        # The index has the mean of four views of the reference photo; its map is of the photo as it is.
+        assert 0.5 < float(reference.contributions.sum()) <= 1.001
 
 
 def test_the_reference_photo_shown_is_the_nearest_of_its_product_seen_from_its_own_side(
@@ -56,14 +58,12 @@ def test_the_reference_photo_shown_is_the_nearest_of_its_product_seen_from_its_o
     )
     asked = embedder.embed(fit(decode(encode_jpeg(query), shrink_to=size), size))
     own = [photo for photo in catalog.reference_photos() if photo.sku == "pack-02"]
-    seen = {
-        each: embedder.embed(fit(decode(catalog.photos.read(each.sha256), shrink_to=size), size))
-        for each in own
-    }
-    nearest = max(own, key=lambda each: float(seen[each].vector @ asked.vector))
+    pictures = {each: fit(decode(catalog.photos.read(each.sha256), shrink_to=size), size) for each in own}
+    nearest = max(own, key=lambda each: float(embed_reference(embedder, pictures[each]) @ asked.vector))
     first = explained.references[0]
     assert first.photo == nearest
-    np.testing.assert_allclose(first.contributions, similarity_map(seen[nearest], asked.vector), atol=1e-5)
+    seen = embedder.embed(pictures[nearest])
+    np.testing.assert_allclose(first.contributions, similarity_map(seen, asked.vector), atol=1e-5)
 
 
 def test_a_photo_that_is_in_the_catalog_is_explained_by_itself(
@@ -72,9 +72,7 @@ def test_a_photo_that_is_in_the_catalog_is_explained_by_itself(
     photo = catalog.reference_photos()[4]
     explained = explain(workspace, catalog, tiny_model, catalog.photos.read(photo.sha256))
     assert explained.references[0].photo == photo
-    np.testing.assert_allclose(
-        explained.references[0].contributions, explained.explanation.first.contributions, atol=2e-3
-    )
+    assert float(explained.references[0].contributions.sum()) == pytest.approx(1, abs=1e-3)
 
 
 def test_the_sheet_shows_two_rows_of_four(workspace: Workspace, catalog: Catalog, tiny_model: Model) -> None:
@@ -113,7 +111,7 @@ def test_the_command_draws_and_tells(workspace: Workspace, catalog: Catalog, tmp
     assert told["answer"]["reference"]["source"].startswith("5/")
     for side in (told["answer"], told["runner_up"]):
         assert sum(map(sum, side["map"])) == pytest.approx(side["similarity"], abs=1e-3)
-        assert sum(map(sum, side["reference"]["map"])) == pytest.approx(side["similarity"], abs=5e-3)
+        assert 0.5 < sum(map(sum, side["reference"]["map"])) <= 1.001
     in_words = run(workspace, photo).stdout
     assert "The runner-up is" in in_words
     assert "pack-05: 5/" in in_words

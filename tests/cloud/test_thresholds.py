@@ -11,7 +11,7 @@ from cloud.catalog import Catalog, ReferencePhoto
 from cloud.commands import main
 from cloud.publishing import Publication, publish
 from cloud.releases import Releases
-from cloud.thresholds import LEAST_PHOTOS, fit_decision
+from cloud.thresholds import LEAST_PHOTOS, FittedDecision, fit_decision, may_ask
 from cloud.workspace import Workspace
 from edge.errors import BadSetting
 from edge.model import Decision, Model, WrongRate
@@ -40,14 +40,28 @@ def shop(labeled: int, spread: float) -> tuple[list[ReferencePhoto], dict[str, N
     return photos, vectors
 
 
+def fit(
+    photos: list[ReferencePhoto], vectors: dict[str, NDArray[np.float32]], fitted_skus: tuple[str, ...] = ()
+) -> FittedDecision | None:
+    asked = {each.sha256: vectors[each.sha256] for each in may_ask(photos) if each.sha256 in vectors}
+    return fit_decision(photos, vectors, asked, fitted_skus)
+
+
+def test_photos_that_the_network_was_fitted_to_are_not_asked() -> None:
+    photos, _ = shop(3, 0.3)
+    labeled = [each for each in photos if each.split == "validation"]
+    assert may_ask(photos) == labeled
+    assert may_ask(photos, {labeled[1].sha256[:5]}) == [labeled[0], labeled[2]]
+
+
 def test_a_few_labeled_photos_say_less_than_the_model_brought_along() -> None:
-    assert fit_decision(*shop(LEAST_PHOTOS - 1, 0.3)) is None
-    assert fit_decision(*shop(LEAST_PHOTOS, 0.3)) is not None
+    assert fit(*shop(LEAST_PHOTOS - 1, 0.3)) is None
+    assert fit(*shop(LEAST_PHOTOS, 0.3)) is not None
 
 
 def test_the_decision_lies_between_the_shops_own_products_and_strangers_to_it() -> None:
     photos, vectors = shop(40, 0.3)
-    fitted = fit_decision(photos, vectors)
+    fitted = fit(photos, vectors)
     assert fitted is not None
     own, strange = [], []
     for asked in fitted.photos:
@@ -66,7 +80,7 @@ def test_the_decision_lies_between_the_shops_own_products_and_strangers_to_it() 
 def test_labeled_photos_of_products_without_a_reference_are_not_asked() -> None:
     photos, vectors = shop(40, 0.3)
     kept = [each for each in photos if each.split == "validation" or each.sku != "pack-0"]
-    fitted = fit_decision(kept, vectors)
+    fitted = fit(kept, vectors)
     assert fitted is not None
     assert len(fitted.photos) == 35
     assert "pack-0" not in {each.sku for each in fitted.photos}
@@ -75,9 +89,9 @@ def test_labeled_photos_of_products_without_a_reference_are_not_asked() -> None:
 def test_strangers_to_a_network_that_knows_the_products_are_harder_than_its_left_out_photos() -> None:
     photos, vectors = shop(40, 0.3)
     asked_for = [f"pack-{sku}" for sku in range(PRODUCTS)]
-    new = fit_decision(photos, vectors)
-    fitted = fit_decision(photos, vectors, asked_for)
-    few = fit_decision(photos, vectors, asked_for[: PRODUCTS // 2])
+    new = fit(photos, vectors)
+    fitted = fit(photos, vectors, asked_for)
+    few = fit(photos, vectors, asked_for[: PRODUCTS // 2])
     assert new is not None
     assert fitted is not None
     # Between two products is nearer to them than beside them all: it takes more to be known.

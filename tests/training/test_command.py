@@ -88,6 +88,39 @@ def test_a_run_is_trained_once_and_finished_under_other_names(data: Path, tmp_pa
     assert len((data / "runs" / "mine" / "metrics.jsonl").read_text().splitlines()) == 1
 
 
+@pytest.mark.training
+def test_all_photos_are_fitted_last_with_the_decision_of_a_model_that_did_without(
+    data: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(replace(TOY, epochs=1, head="whitened", head_dimension=12).to_toml())
+    _train(data, "--name", "held", "--recipe", str(recipe), "--json")
+    words = ("--name", "whole", "--recipe", str(recipe), "--json")
+    _train(data, *words, "--calibrated-by", "held")
+    held, whole = (open_model(data / "models" / name) for name in ("held", "whole"))
+    assert whole.space != held.space
+    for mine, theirs in zip(whole.variants, held.variants, strict=True):
+        assert (mine.target, mine.decision) == (theirs.target, theirs.decision)
+    configs = [json.loads((data / "runs" / name / "config.json").read_text()) for name in ("held", "whole")]
+    assert [config["photos_fit"] + config["photos_validation"] for config in configs] == [24, 24]
+    assert [config["photos_validation"] > 0 for config in configs] == [True, False]
+    assert "thresholds are those of a model of the same recipe" in (whole.folder / "README.md").read_text()
+    refused = {
+        ("--calibrated-by", "nobody"): "is no model folder",
+        ("--calibrated-by", "held", "--epochs", "2"): "held was made with epochs = 1, not 2",
+    }
+    for more, told in refused.items():
+        result = CliRunner().invoke(
+            main, ["--data", str(data), "train", "--name", "other", "--recipe", str(recipe), *more]
+        )
+        assert result.exit_code == 1
+        assert told in result.stderr
+    recipe.write_text(replace(TOY, fit_splits=("train", "reference", "validation")).to_toml())
+    result = CliRunner().invoke(main, ["--data", str(data), "train", "--recipe", str(recipe)])
+    assert result.exit_code == 1
+    assert "nothing is left to calibrate by" in result.stderr
+
+
 def _weights(folder: Path) -> Path:
     """Write random weights as a file: what is read from a file may be kept."""
     from cloud.training.network import build_network

@@ -72,7 +72,8 @@ def test_the_linear_map_to_a_teacher_is_learned() -> None:
 
 def test_nothing_is_forgotten_at_the_beginning() -> None:
     from cloud.training.distillation import Memory
-    from cloud.training.network import begin_head, build_network, pooled
+    from cloud.training.heads import begin_head
+    from cloud.training.network import build_network, pooled
 
     network = build_network(TOY)
     views = DRAW.uniform(-1, 1, (12, 64, 64, 3)).astype("f4")

@@ -320,9 +320,10 @@ def test_a_principal_head_is_measured_as_the_finish_would_make_it(tmp_path: Path
 
     prepare(TOY.seed)
     from cloud.training.data import load_pictures
+    from cloud.training.heads import begin_head
     from cloud.training.loop import Trained
     from cloud.training.neighbors import embed
-    from cloud.training.network import begin_head, build_network, pooled
+    from cloud.training.network import build_network, pooled
     from cloud.training.study_score import StudyScorer, choose_study_photos
 
     photos = many_products(tmp_path)

@@ -9,7 +9,8 @@ pytestmark = pytest.mark.training
 
 
 def test_a_head_begins_with_the_distances_of_the_features() -> None:
-    from cloud.training.network import begin_head, build_network
+    from cloud.training.heads import begin_head
+    from cloud.training.network import build_network
 
     network = build_network(TOY)
     channels = network.channels
@@ -26,7 +27,8 @@ def test_a_head_begins_with_the_distances_of_the_features() -> None:
 
 
 def test_a_network_of_fewer_channels_than_dimensions_is_filled_up() -> None:
-    from cloud.training.network import begin_head, build_network
+    from cloud.training.heads import begin_head
+    from cloud.training.network import build_network
 
     network = build_network(TOY)
     channels = network.channels
@@ -39,7 +41,8 @@ def test_a_network_of_fewer_channels_than_dimensions_is_filled_up() -> None:
 def test_a_shortened_head_keeps_what_tells_products_apart() -> None:
     from dataclasses import replace
 
-    from cloud.training.network import build_network, shorten_head
+    from cloud.training.heads import shorten_head
+    from cloud.training.network import build_network
 
     longer, shorter = build_network(TOY), build_network(replace(TOY, dimension=8))
     draw = np.random.default_rng(1)
@@ -57,3 +60,49 @@ def test_a_shortened_head_keeps_what_tells_products_apart() -> None:
 
     # Three products span three of the eight axes: what is lost is noise of the photos.
     np.testing.assert_allclose(similarities(shorter), similarities(longer), atol=0.05)
+
+
+def test_a_whitened_head_tells_products_apart_that_it_never_saw() -> None:
+    from cloud.training.heads import principal_axes, whitened_axes
+
+    # Everything varies with the light, along the same three of 24 directions in every product.
+    draw = np.random.default_rng(2)
+    products = draw.normal(size=(30, 24))
+    light = draw.normal(size=(3, 24))
+
+    def photos(of: np.ndarray) -> np.ndarray:
+        shone = draw.normal(size=(len(of), 3)) @ light
+        return (products[of] + shone + 0.2 * draw.normal(size=(len(of), 24))).astype("f4")
+
+    def found(axes: np.ndarray) -> float:
+        new = np.repeat(np.arange(20, 30), 8)
+        asked, references = photos(new) @ axes, photos(np.arange(20, 30)) @ axes
+        asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+        references /= np.linalg.norm(references, axis=1, keepdims=True)
+        return float(np.mean(np.argmax(asked @ references.T, axis=1) + 20 == new))
+
+    labels = np.repeat(np.arange(20), 12).astype("i4")
+    fitted = photos(labels)
+    assert found(whitened_axes(fitted, labels, 16)) > found(principal_axes(fitted, 16)) + 0.2
+
+
+def test_where_nothing_is_known_of_how_photos_vary_whitening_is_the_principal_axes() -> None:
+    from cloud.training.heads import principal_axes, whitened_axes
+
+    features = np.random.default_rng(3).normal(size=(6, 10)).astype("f4")
+    labels = np.arange(6, dtype=np.int32)
+    np.testing.assert_array_equal(whitened_axes(features, labels, 4), principal_axes(features, 4))
+
+
+def test_a_whitened_head_is_laid_into_the_network() -> None:
+    from cloud.training.heads import whiten_head, whitened_axes
+    from cloud.training.network import build_network
+
+    network = build_network(TOY)
+    draw = np.random.default_rng(6)
+    labels = np.arange(40, dtype=np.int32) % 4
+    features = draw.normal(size=(40, network.channels)).astype("f4")
+    whiten_head(network, features, labels)
+    kernel, bias = network.projection.get_weights()
+    np.testing.assert_allclose(kernel[0, 0], whitened_axes(features, labels, TOY.dimension), rtol=1e-5)
+    assert not bias.any()
