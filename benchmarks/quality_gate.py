@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from spoil import LADDERS, photograph
 
-from cloud.assembly import open_embedder
 from cloud.bundled import bundled_model
+from cloud.embed import open_embedder
 from cloud.evaluation.bench import installed
 from cloud.importers import PlannedPhoto, read_plan
 from cloud.sample.write import write_sample
@@ -35,6 +35,7 @@ from edge.image import Picture, decode, decode_to_fit, load_photo
 from edge.matcher import Matcher
 from edge.model import Model, Variant, open_model
 from edge.products import Product
+from edge.reference import embed_reference
 from edge.segments import Content, quantize_rows
 
 MOST_GOOD_STOPPED = 0.005
@@ -136,7 +137,7 @@ def embed_references(
     rows: dict[str, list[NDArray[np.float32]]] = {}
     for photo in photos:
         fitted = decode_to_fit(load_photo(photo.path), model.input_size)
-        rows.setdefault(photo.sku, []).append(embedder.embed(fitted).vector)
+        rows.setdefault(photo.sku, []).append(embed_reference(embedder, fitted))
     return Content(
         space=model.space,
         dimension=model.dimension,
