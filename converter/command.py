@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from converter.edgetpu import check_edge_tpu
+from converter.graph import read_graph
 from converter.network_file import read_note
 from converter.parity import check_parity, compare, embed_all
 from converter.quantize import TARGETS, convert
@@ -85,6 +87,7 @@ def convert_all(network: Path, photos: Path, out: Path, targets: tuple[str, ...]
             parity = compare(exact, embed_all(draft, pictures, note))
             check_parity(parity, FILE_NAMES[target])
             draft.replace(path)
+            edge_tpu = {"edge_tpu": asdict(check_edge_tpu(read_graph(file, path.name)))}
             report.append(
                 {
                     "target": target,
@@ -93,6 +96,7 @@ def convert_all(network: Path, photos: Path, out: Path, targets: tuple[str, ...]
                     "sha256": hashlib.sha256(file).hexdigest(),
                     "space": note.space,
                     **asdict(parity),
+                    **(edge_tpu if target == "edgetpu" else {}),
                 }
             )
     finally:
