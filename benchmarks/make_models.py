@@ -18,7 +18,7 @@ from pathlib import Path
 
 _RECIPES = Path(__file__).parent / "recipes"
 _WEIGHTS = "weights/mobilenet_v2_1.0_224_imagenet1001.weights.h5"
-_GENERAL = ("--keep", "0.8", "--dimension", "384")
+_GENERAL = ("--keep", "0.87", "--dimension", "448")
 
 
 def make_models(shared: Path, out: Path) -> None:

@@ -16,11 +16,13 @@ RULES: Final = (
     ScoreRule(),
     *(
         ScoreRule(temperature, count_weight)
-        for temperature in (0.02, 0.03, 0.05, 0.1)
+        for temperature in (0.02, 0.03, 0.05)
         for count_weight in (0.0, 0.5, 1.0)
         if (temperature, count_weight) != (0.03, 1.0)
     ),
 )
+"""Not 0.1 and over: on other things than it was chosen by it cost 1 to 2 points (docs/models.md, look 5)."""
+
 _SHARPNESS: Final = (0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.12, 0.15, 0.2, 0.3, 0.5)
 _CLEARLY: Final = 0.02  # nats a photo: about what 300 photos tell from chance
 _MOST_ASKED: Final = 1000  # photos; more would take minutes and change nothing

@@ -28,8 +28,8 @@ def test_the_grocery_model_is_as_good_as_its_card_says(tmp_path: Path) -> None:
     measured = evaluated.json()
     promised = json.loads((bundled_model("grocery") / "model.json").read_bytes())["scores"]["grocery"]
     assert (measured["photos"], measured["references"], measured["left_out"]) == (2485, 2936, 0)
-    assert measured["fine_top1"] >= 0.86
-    assert measured["coarse_top1"] >= 0.90
+    assert measured["fine_top1"] >= 0.87
+    assert measured["coarse_top1"] >= 0.915
     for name in ("fine_top1", "coarse_top1", "fine_top5", "packshot_fine_top1"):
         # Another CPU's kernels may round a few of 2,485 answers otherwise.
         assert measured[name] == pytest.approx(promised[name], abs=0.003), name
