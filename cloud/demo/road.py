@@ -52,7 +52,7 @@ class Plan:
     folder: Path
     products: int = 80
     photos: int = 40
-    labeled: int = 40
+    labeled: int = 120
     seed: int = 7
     workers: int = 2
     model: Path | None = None
