@@ -23,10 +23,10 @@ def test_a_reference_photo_reaches_a_device_that_answers_a_frame_and_tells_the_c
         assert shop.enroll(url).code == 0
         synced = shop.device("sync", "--once")
         assert synced.code == 0, synced.err
-        answered = shop.device("match", "--json", shop.photo(3))
+        answered = shop.device("match", "--json", shop.photo(4))
         assert answered.code == 0, answered.err
         answer = answered.json()
-        assert (answer["verdict"], answer["candidates"][0]["sku"]) == ("match", "pack-3")
+        assert (answer["verdict"], answer["candidates"][0]["sku"]) == ("match", "pack-4")
         assert answer["release"] == 1
         assert set(answer) >= {"photo", "verdict", "candidates", "release", "reason", "timings_ms"}
         devices = shop.cloud("fleet", "--json").json()
@@ -34,7 +34,7 @@ def test_a_reference_photo_reaches_a_device_that_answers_a_frame_and_tells_the_c
         kinds = [kind for (kind,) in database.execute("select kind from events")]
     database.close()
     assert kinds.count("installed") == 1
-    assert "pack-3" not in json.dumps(devices), "an answer is the shopper's, not the fleet list's"
+    assert "pack-4" not in json.dumps(devices), "an answer is the shopper's, not the fleet list's"
 
 
 def test_a_product_added_in_the_morning_travels_as_a_small_delta(shop: Shop) -> None:
