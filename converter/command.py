@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -58,6 +59,17 @@ def main(network: Path, photos: Path, out: Path, target: str, as_json: bool) -> 
             f"{line['file']}: {line['bytes']} bytes, mean cosine to float32 {line['mean_cosine']} "
             f"on {line['photos']} photos"
         )
+        if "edge_tpu" in line:
+            click.echo(f"  {_told(line['edge_tpu'])}")
+
+
+def _told(edge_tpu: Any) -> str:
+    """Say in a line what an Edge TPU would run of a file, from `EdgeTpuReport` as a record."""
+    if edge_tpu["refused"]:
+        return f"an Edge TPU runs nothing of it: {edge_tpu['refused']}"
+    told = f"an Edge TPU would run {edge_tpu['mapped']} of its {edge_tpu['operations']} operations"
+    first = next(iter(edge_tpu["fallbacks"]), None)
+    return told if first is None else f"{told}; {first['operation']} goes to the CPU: {first['reason']}"
 
 
 def convert_all(network: Path, photos: Path, out: Path, targets: tuple[str, ...]) -> list[dict[str, object]]:

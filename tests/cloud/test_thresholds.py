@@ -121,6 +121,18 @@ def test_a_release_has_the_decision_of_its_shop_and_not_the_photos_that_fitted_i
     assert publish(workspace, tiny_model).changed is False
 
 
+def test_a_network_that_was_fitted_to_the_labeled_photos_keeps_its_own_decision(
+    workspace: Workspace, catalog: Catalog, tiny_model: Model
+) -> None:
+    for number in range(6):
+        add_labeled(catalog, number, photos=4)
+    labeled = [photo.sha256[:12] for photo in catalog.reference_photos() if photo.split == "validation"]
+    model = replace(tiny_model, extra={**tiny_model.extra, "fitted_validation": labeled})
+    made = publish(workspace, model)
+    assert made.calibration_photos == 0
+    assert decision_of(workspace, made) == tiny_model.variant().decision
+
+
 def test_the_retailer_says_how_many_matches_may_be_wrong(
     workspace: Workspace, catalog: Catalog, tiny_model: Model
 ) -> None:

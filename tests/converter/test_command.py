@@ -21,6 +21,16 @@ def test_all_targets_are_written_and_reported(network: Path, photos: Path, tmp_p
         Path(line["file"]).name for line in report
     )
     assert all(line["mean_cosine"] > 0.99 and line["photos"] == 24 for line in report)
+    told = [line["edge_tpu"] for line in report if "edge_tpu" in line]
+    assert len(told) == 1, "of the file for the Edge TPU alone"
+    assert told[0]["refused"] is None and 0 < told[0]["mapped"] <= told[0]["operations"]
+
+
+def test_the_edge_tpu_is_told_of_in_words(network: Path, photos: Path, tmp_path: Path) -> None:
+    words = [str(network), str(photos), str(tmp_path / "out"), "--target", "edgetpu"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.stderr
+    assert "an Edge TPU would run" in result.stdout
 
 
 def test_a_folder_without_photos_is_one_sentence_and_exit_1(network: Path, tmp_path: Path) -> None:
