@@ -21,6 +21,11 @@ class Settings:
     """Everything a device is told. Later sources win: profile, `device.toml`, environment, flags.
 
     `data` is the folder of this device; times are in seconds, the camera's size in pixels.
+
+    `delegates` are tried in this order (`edge.delegates`), each with the library that is named for it;
+    `variant` names one file instead of what they run. `runtime` names the one TFLite runtime to use.
+    `input_size` is the largest network input, `memory_mb` (10**6 bytes) and `latency_ms` the most that an
+    answer may take on this kind of hardware: what is beyond is told by `shelfsight doctor` and `bench`.
     """
 
     data: Path
@@ -28,7 +33,15 @@ class Settings:
     name: str = field(default_factory=lambda: os.uname().nodename)
     device_class: str = "kiosk"
     variant: str | None = None
+    delegates: tuple[str, ...] = ("xnnpack",)
+    edgetpu_library: str = "libedgetpu.so.1"
+    gpu_library: str = "libtensorflowlite_gpu_delegate.so"
+    external_library: str = ""
+    runtime: str | None = None
     threads: int = 1
+    input_size: int = 224
+    memory_mb: float = 512.0
+    latency_ms: float = 200.0
     top: int = 5
     poll_interval_s: float = 60.0
     look_interval_s: float = 1.0
@@ -40,6 +53,9 @@ class Settings:
 
 _RANGES: Mapping[str, tuple[float, float]] = {
     "threads": (1, 64),
+    "input_size": (16, 4096),
+    "memory_mb": (16, 1_000_000),
+    "latency_ms": (0.1, 600_000),
     "top": (1, 100),
     "poll_interval_s": (1, 86_400),
     "look_interval_s": (0.05, 86_400),
@@ -47,7 +63,9 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "camera_width": (16, 16_384),
     "camera_height": (16, 16_384),
 }
-_WHOLE = frozenset({"threads", "top", "hold", "camera_width", "camera_height"})
+_WHOLE = frozenset({"threads", "input_size", "top", "hold", "camera_width", "camera_height"})
+_LISTS = frozenset({"delegates"})
+_MAY_BE_EMPTY = frozenset({"external_library"})
 _NAMES = tuple(setting.name for setting in fields(Settings) if setting.name != "data")
 
 
@@ -141,8 +159,16 @@ def _apply(settings: Settings, values: Mapping[str, object], source: str) -> Set
             close = get_close_matches(name, _NAMES, n=1)
             cure = f"did you mean {close[0]!r}?" if close else f"settings are {', '.join(_NAMES)}"
             raise BadSetting(f"{source} has a setting {name!r} that does not exist: {cure}")
-        changes[name] = _number(name, value, source) if name in _RANGES else _text(name, value, source)
+        changes[name] = _read(name, value, source)
     return replace(settings, **changes)
+
+
+def _read(name: str, value: object, source: str) -> object:
+    if name in _RANGES:
+        return _number(name, value, source)
+    if name in _LISTS:
+        return _texts(name, value, source)
+    return _text(name, value, source)
 
 
 def _number(name: str, value: object, source: str) -> int | float:
@@ -161,7 +187,17 @@ def _number(name: str, value: object, source: str) -> int | float:
     return number
 
 
+def _texts(name: str, value: object, source: str) -> tuple[str, ...]:
+    """Take a list of texts, or one text with commas between them, as an environment has it."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not items:
+        raise BadSetting(f"{name} is {value!r} in {source}: it must be a list of names, such as xnnpack")
+    return tuple(_text(name, item, source) for item in items)
+
+
 def _text(name: str, value: object, source: str) -> str:
+    if value == "" and name in _MAY_BE_EMPTY:
+        return ""
     if not isinstance(value, str) or not value.strip():
         raise BadSetting(f"{name} is {value!r} in {source}: it must be a text that is not empty")
     return value.strip()

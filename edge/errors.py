@@ -24,6 +24,9 @@
     │   ├── ModelBroken           the model does not load, or answers with NaN
     │   ├── SegmentBroken         a vector file that is not what its name says
     │   └── IndexBroken           an Annoy file that must not be mapped
+    ├── NextDelegate       this delegate does not answer: go on with the next one
+    │   ├── DelegateMissing       its library is not here, or made for another processor
+    │   └── DelegateFailed        it refused the network, died, hung, or computes something else
     ├── TryLater           nothing is wrong here: wait, then try again
     │   ├── ServerUnreachable     no connection, a time-out, a name that does not resolve
     │   ├── ServerBusy            5xx, 429, or Retry-After
@@ -37,6 +40,7 @@
         ├── BadSetting            a setting with a value that cannot be
         ├── BadModel              a model folder that cannot be used
         ├── BadNetwork            a trained network that cannot be converted
+        ├── NotCertified          a model file that was not shown to be the same network
         └── StorageUnusable       a folder or database that cannot be read or written
 
 A message names the thing, the value and the cure, in one sentence. `code` is the snake-case name of the
@@ -148,6 +152,18 @@ class IndexBroken(StepBack):
     """An Annoy file that must not be mapped."""
 
 
+class NextDelegate(ShelfsightError):
+    """This delegate does not answer: go on with the next one."""
+
+
+class DelegateMissing(NextDelegate):
+    """Its library is not here, or was made for another processor."""
+
+
+class DelegateFailed(NextDelegate):
+    """It refused the network, died, hung, or computes something else."""
+
+
 class TryLater(ShelfsightError):
     """Nothing is wrong here: wait, then try again. `retry_after` is what the server asked for, in seconds."""
 
@@ -202,6 +218,10 @@ class BadModel(FixSetup):
 
 class BadNetwork(FixSetup):
     """A trained network that cannot be converted."""
+
+
+class NotCertified(FixSetup):
+    """A model file that was not shown to be the same network."""
 
 
 class StorageUnusable(FixSetup):
