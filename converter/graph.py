@@ -14,6 +14,7 @@ from typing import Any, Final
 from edge.errors import BadNetwork
 
 EDGE_TPU_OPERATION: Final = "edgetpu-custom-op"
+_FEW_VALUES: Final = 16
 # What the flatbuffers package and numpy raise at offsets and lengths that lead nowhere.
 _UNREADABLE = (
     struct.error,
@@ -40,6 +41,7 @@ class Tensor:
         constant: bytes that the file holds of it; 0 of what is computed.
         scales: of its quantization, one or one a channel; () where it is not quantized.
         zero_points: likewise.
+        values: of a constant of at most 16 numbers int32, such as the axes of a mean; () of everything else.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Tensor:
     constant: int
     scales: tuple[float, ...]
     zero_points: tuple[int, ...]
+    values: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +70,21 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A network as its file describes it; `size` is the file's bytes, `metadata` names what else is in it."""
+    """A network as its file describes it.
+
+    Attributes:
+        size: the file's bytes.
+        tensors, operations: numbered as they lie here.
+        inputs, outputs: some of the tensors.
+        metadata: what else is in it by its name, such as `TFLITE_METADATA` (`converter.metadata`).
+    """
 
     size: int
     tensors: tuple[Tensor, ...]
     operations: tuple[Operation, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    metadata: tuple[str, ...]
+    metadata: Mapping[str, bytes] = field(repr=False)
 
     @property
     def compiled_for_edge_tpu(self) -> bool:
@@ -86,12 +96,12 @@ def read_graph(data: bytes, name: str) -> Graph:
     """Read a `.tflite` file's bytes; `name` is told where they are not one.
 
     Raises:
-        BadNetwork: not a TFLite file, a cut or damaged one, or one of several networks.
+        BadNetwork: not a TFLite file, a cut or damaged one, one of several networks, or one for servers.
     """
     if data[4:8] != b"TFL3":
         raise BadNetwork(f"{name} is no TFLite file ({len(data)} bytes): convert the network again")
     try:
-        graph = _read(data)
+        graph = _read(data, name)
     except _UNREADABLE as error:
         raise BadNetwork(
             f"{name} is cut or damaged ({type(error).__name__}, {len(data)} bytes): convert the network again"
@@ -101,13 +111,15 @@ def read_graph(data: bytes, name: str) -> Graph:
     return graph
 
 
-def _read(data: bytes) -> Graph | None:
+def _read(data: bytes, name: str) -> Graph | None:
     from ai_edge_litert.schema_py_generated import ModelT
 
     model = ModelT.InitFromPackedBuf(data, 0)
     if model.subgraphs is None or len(model.subgraphs) != 1:
         return None
     (subgraph,) = model.subgraphs
+    if any(buffer.offset > 1 for buffer in model.buffers):
+        raise BadNetwork(f"{name} has weights outside its tables, as files over 2 GB do: no device takes it")
     tensors = tuple(_tensor(each, model.buffers) for each in subgraph.tensors)
     operations = tuple(_operation(each, model.operatorCodes[each.opcodeIndex]) for each in subgraph.operators)
     for each in operations:
@@ -119,7 +131,7 @@ def _read(data: bytes) -> Graph | None:
         operations=operations,
         inputs=tuple(tensors[place] for place in subgraph.inputs),
         outputs=tuple(tensors[place] for place in subgraph.outputs),
-        metadata=tuple(_text(each.name) for each in model.metadata or ()),
+        metadata={_text(each.name): _content(model.buffers[each.buffer]) for each in model.metadata or ()},
     )
 
 
@@ -138,7 +150,18 @@ def _tensor(each: Any, buffers: Any) -> Tensor:
         constant=len(data) if data is not None else 0,
         scales=tuple(map(float, scales)) if scales is not None else (),
         zero_points=tuple(map(int, zero_points)) if zero_points is not None else (),
+        values=_values(data) if _dtypes()[each.type] == "int32" and data is not None else (),
     )
+
+
+def _values(data: Any) -> tuple[int, ...]:
+    """Read a few numbers int32, little-endian as the format has them."""
+    few = len(data) if len(data) <= _FEW_VALUES * 4 else 0
+    return tuple(number for (number,) in struct.iter_unpack("<i", bytes(data[:few])))
+
+
+def _content(buffer: Any) -> bytes:
+    return b"" if buffer.data is None else bytes(buffer.data)
 
 
 def _operation(each: Any, code: Any) -> Operation:
@@ -149,7 +172,11 @@ def _operation(each: Any, code: Any) -> Operation:
         custom=_text(code.customCode),
         inputs=tuple(map(int, each.inputs)) if each.inputs is not None else (),
         outputs=tuple(map(int, each.outputs)) if each.outputs is not None else (),
-        options=dict(vars(each.builtinOptions)) if each.builtinOptions is not None else {},
+        options={
+            # As tuples, for arrays do not compare as values do.
+            name: tuple(value.tolist()) if hasattr(value, "tolist") else value
+            for name, value in (vars(each.builtinOptions) if each.builtinOptions is not None else {}).items()
+        },
     )
 
 

@@ -9,7 +9,10 @@ from edge.errors import BadNetwork
 
 @dataclass(frozen=True, slots=True)
 class NetworkNote:
-    """The contents of `network.json`: the network takes `raw * input_scale + input_offset`, raw in 0..255."""
+    """The contents of `network.json`: the network takes `raw * input_scale + input_offset`, raw in 0..255.
+
+    `license` is what a person wrote there; empty where nobody did.
+    """
 
     backbone: str
     space: str
@@ -17,6 +20,7 @@ class NetworkNote:
     dimension: int
     input_scale: float
     input_offset: float
+    license: str = ""
 
 
 def read_note(network: Path) -> NetworkNote:
@@ -35,6 +39,7 @@ def read_note(network: Path) -> NetworkNote:
             int(record["dimension"]),
             float(record["input_scale"]),
             float(record["input_offset"]),
+            str(record.get("license", "")),
         )
     except OSError as error:
         raise BadNetwork(

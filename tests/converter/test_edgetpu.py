@@ -25,7 +25,7 @@ def one(name: str, *inputs: Tensor, output: tuple[int, ...] = (1, 8, 8, 4), **op
     """Make a network of one operation."""
     tensors = (*inputs, tensor(output))
     operation = Operation(name, "", tuple(range(len(inputs))), (len(inputs),), options)
-    return Graph(1000, tensors, (operation,), inputs[:1], tensors[-1:], ())
+    return Graph(1000, tensors, (operation,), inputs[:1], tensors[-1:], {})
 
 
 PICTURE = tensor((1, 8, 8, 4))
