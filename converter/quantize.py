@@ -1,27 +1,32 @@
-"""From a float network to one `.tflite` file; the only door to the TFLite converter.
+"""From a float network to its `.tflite` files; the only door to the TFLite converter.
 
-    target   weights            activations   input   made for
-    cpu      int8 per channel   int8          uint8   LiteRT with XNNPACK
-    edgetpu  int8 per channel   int8          uint8   the vendor's compiler, which takes such a file
-    gpu      float16            float         uint8   GPU delegates
-    float32  float32            float         uint8   measuring what the others lose
+    target   weights            activations   input   outputs   made for
+    cpu      int8 per channel   int8          uint8   float32   LiteRT with XNNPACK
+    edgetpu  int8 per channel   int8          uint8   uint8     the vendor's compiler (`converter.compiler`)
+    gpu      float16            float         uint8   float32   GPU delegates
+    float32  float32            float         uint8   float32   measuring what the others lose
 
-Outputs are float32, the batch is 1. In the int8 files the quantization of the input is the normalization: a
-pixel is its own quantized value, and nothing has to be computed for it. The others cast and rescale in the
-graph.
+The batch is 1. In the int8 files the quantization of the input is the normalization: a pixel is its own
+quantized value, and nothing has to be computed for it. The others cast and rescale in the graph. An Edge TPU
+knows no floats: what turned its numbers into some would be the end of what it runs, and the device does that
+just as well. Each file has its TFLite metadata (`converter.metadata`).
 """
 
 import io
 import os
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
+from converter.admission import check_network_file
 from converter.equalize import equalize
+from converter.metadata import describe
 from converter.network_file import NetworkNote, read_note
 from converter.rounding import round_weights
 from edge.errors import BadNetwork
@@ -29,6 +34,20 @@ from edge.image import Picture
 
 TARGETS = ("cpu", "gpu", "edgetpu", "float32")
 PRECISIONS = {"cpu": "int8", "gpu": "float16", "edgetpu": "int8", "float32": "float32"}
+# What Keras, zipfile and h5py raise at a file that is cut, spoiled or of another kind.
+_UNREADABLE = (
+    AttributeError,
+    BadZipFile,
+    EOFError,
+    IndexError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zlib.error,
+)
+_NAME = "network"  # without one Keras counts, and the tensors of every file have other names
 _BATCH = 16
 _ROUNDING_PHOTOS = 96  # enough to know the second moments of a layer's inputs
 _LARGEST_BYTES = 512 * 2**20
@@ -37,29 +56,51 @@ _LARGEST_BYTES = 512 * 2**20
 def convert(network: Path, representative: Sequence[Picture], target: str) -> bytes:
     """Convert the `network.keras` at that path, with its `network.json`, to the bytes of a `.tflite` file.
 
+    Raises:
+        BadNetwork: as `convert_each`.
+    """
+    return dict(convert_each(network, representative, (target,)))[target]
+
+
+def convert_each(
+    network: Path, representative: Sequence[Picture], targets: Sequence[str]
+) -> Iterator[tuple[str, bytes]]:
+    """Convert a network for several targets, in the order given; what the int8 files share is done once.
+
     Args:
-        network: the float network.
+        network: the float network, `network.keras` with its `network.json` beside it.
         representative: pictures (S, S, 3) of real photos, from which the int8 files learn the range of every
             activation; 100 to 500, balanced over the kinds of products.
-        target: one of `TARGETS`.
+        targets: some of `TARGETS`.
+
+    Yields:
+        Each target and the bytes of its file.
 
     Raises:
         BadNetwork: the network cannot be read or converted, its weights are not finite, its shapes are not
-            fixed, there are no representative pictures, or the file is not what a device expects.
+            fixed, there are no representative pictures, or a file is not what a device expects.
     """
-    if target not in TARGETS:
-        raise BadNetwork(f"target {target!r} is not known: take one of {', '.join(TARGETS)}")
+    for target in targets:
+        if target not in TARGETS:
+            raise BadNetwork(f"target {target!r} is not known: take one of {', '.join(TARGETS)}")
     note = read_note(network)
     _check_pictures(representative, note)
     tensorflow, keras = _load_tensorflow()
-    model = _open(keras, network, note)
-    if PRECISIONS[target] == "int8":
-        _prepare_int8(tensorflow, keras, model, representative, note)
-        file = _convert_int8(tensorflow, _fixed_batch(keras, model, note), representative, note)
-    else:
-        file = _convert_float(tensorflow, _raw_input(keras, model, note), half=target == "gpu")
-    _check_file(tensorflow, file, representative[0], note)
-    return file
+    exact = _open(keras, network, note)
+    rounded = None
+    for target in targets:
+        if PRECISIONS[target] == "int8":
+            if rounded is None:
+                rounded = _open(keras, network, note)
+                _prepare_int8(tensorflow, keras, rounded, representative, note)
+            batch_of_one = _fixed_batch(keras, rounded, note)
+            answers = tensorflow.uint8 if target == "edgetpu" else tensorflow.float32
+            file = _convert_int8(tensorflow, batch_of_one, representative, note, answers)
+        else:
+            file = _convert_float(tensorflow, _raw_input(keras, exact, note), half=target == "gpu")
+        file = describe(file, f"the file for {target}", note)
+        _check_file(tensorflow, file, representative[0], note, target)
+        yield target, file
 
 
 def _load_tensorflow() -> tuple[Any, Any]:
@@ -91,8 +132,9 @@ def _open(keras: Any, network: Path, note: NetworkNote) -> Any:
     """Load the network and refuse what would become a file that answers nonsense."""
     try:
         model = keras.models.load_model(network, compile=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BadNetwork(f"{network} is not a Keras network ({error}): train again") from error
+    except _UNREADABLE as error:
+        told = " ".join(str(error).split())[:200]
+        raise BadNetwork(f"{network} is not a Keras network ({told}): train again") from error
     for variable in model.variables:
         if not np.all(np.isfinite(variable.numpy())):
             raise BadNetwork(
@@ -116,14 +158,16 @@ def _open(keras: Any, network: Path, note: NetworkNote) -> Any:
 def _fixed_batch(keras: Any, model: Any, note: NetworkNote) -> Any:
     """Give the network a batch of 1; without it the file's batch would be -1, which phones refuse."""
     inputs = keras.Input(batch_shape=(1, note.input_size, note.input_size, 3), name="picture")
-    return keras.Model(inputs, model(inputs))
+    return keras.Model(inputs, model(inputs), name=_NAME)
 
 
 def _raw_input(keras: Any, model: Any, note: NetworkNote) -> Any:
     """Give the network a batch of 1 of raw uint8 pixels, normalized inside."""
     inputs = keras.Input(batch_shape=(1, note.input_size, note.input_size, 3), dtype="uint8", name="picture")
-    normalize = keras.layers.Rescaling(note.input_scale, offset=note.input_offset, dtype="float32")
-    return keras.Model(inputs, model(normalize(inputs)))
+    normalize = keras.layers.Rescaling(
+        note.input_scale, offset=note.input_offset, dtype="float32", name="normalize"
+    )
+    return keras.Model(inputs, model(normalize(inputs)), name=_NAME)
 
 
 def _prepare_int8(
@@ -139,7 +183,9 @@ def _prepare_int8(
     round_weights(keras, tensorflow, model, some)
 
 
-def _convert_int8(tensorflow: Any, model: Any, pictures: Sequence[Picture], note: NetworkNote) -> bytes:
+def _convert_int8(
+    tensorflow: Any, model: Any, pictures: Sequence[Picture], note: NetworkNote, answers: Any
+) -> bytes:
     def samples() -> Iterator[list[Any]]:
         for picture in (_with_extremes(pictures[0]), *pictures):
             yield [picture[np.newaxis].astype(np.float32) * note.input_scale + note.input_offset]
@@ -149,7 +195,7 @@ def _convert_int8(tensorflow: Any, model: Any, pictures: Sequence[Picture], note
     converter.representative_dataset = samples
     converter.target_spec.supported_ops = [tensorflow.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = tensorflow.uint8
-    converter.inference_output_type = tensorflow.float32
+    converter.inference_output_type = answers
     return _run(converter)
 
 
@@ -180,7 +226,7 @@ def _run(converter: Any) -> bytes:
     return file
 
 
-def _check_file(tensorflow: Any, file: bytes, picture: Picture, note: NetworkNote) -> None:
+def _check_file(tensorflow: Any, file: bytes, picture: Picture, note: NetworkNote, target: str) -> None:
     """Run the file once, and refuse one that a device would refuse.
 
     Raises:
@@ -188,25 +234,23 @@ def _check_file(tensorflow: Any, file: bytes, picture: Picture, note: NetworkNot
     """
     if not 0 < len(file) <= _LARGEST_BYTES:
         raise BadNetwork(f"the converted file has {len(file)} bytes: no device takes it")
+    size, dimension = note.input_size, note.dimension
+    check_network_file(file, "the converted file", input_size=size, dimension=dimension, target=target)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tf.lite.Interpreter says that it will move to ai-edge-litert
         interpreter = tensorflow.lite.Interpreter(model_content=file, num_threads=1)
     interpreter.allocate_tensors()
     (taken,) = interpreter.get_input_details()
-    given = interpreter.get_output_details()
-    for tensor in (taken, *given):
-        if -1 in tensor["shape_signature"]:
-            raise BadNetwork(f"the converted file has a shape that is not fixed: {tensor['shape_signature']}")
     scale, zero = taken["quantization"]
-    if taken["dtype"] is not np.uint8:
-        raise BadNetwork(f"the converted file takes {taken['dtype']}, not uint8")
     if scale and (abs(scale / note.input_scale - 1) > 0.02 or abs(zero * scale + note.input_offset) > 0.02):
         raise BadNetwork(
             f"the converted file reads a pixel as {scale} * (raw - {zero}), not as it was trained"
         )
     interpreter.set_tensor(taken["index"], picture[np.newaxis])
     interpreter.invoke()
-    for tensor in given:
+    wanted = np.uint8 if target == "edgetpu" else np.float32
+    for tensor in interpreter.get_output_details():
         values = interpreter.get_tensor(tensor["index"])
-        if tensor["dtype"] is not np.float32 or not np.all(np.isfinite(values)) or not values.any():
+        nothing = tensor["quantization"][1]  # which number stands for zero
+        if tensor["dtype"] is not wanted or not np.all(np.isfinite(values)) or np.all(values == nothing):
             raise BadNetwork(f"the converted file gives {tensor['dtype']} values that are zero or not finite")

@@ -5,9 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from converter.admission import check_network_file
+from converter.edgetpu import check_edge_tpu
+from converter.graph import read_graph
+from converter.metadata import read_metadata
 from converter.network_file import read_note
 from converter.parity import compare, embed_all
-from converter.quantize import TARGETS, convert
+from converter.quantize import TARGETS, convert, convert_each
 from edge.errors import BadNetwork
 from tests.converter.conftest import pictures, write_note
 
@@ -21,9 +25,26 @@ def test_every_target_gives_a_file_that_a_device_runs(network: Path, tmp_path: P
         path = tmp_path / f"{target}.tflite"
         path.write_bytes(convert(network, looked_at, target))
         vectors[target] = embed_all(path, looked_at, note)
+        check_network_file(path.read_bytes(), target, input_size=32, dimension=8, target=target)
     assert compare(vectors["float32"], vectors["gpu"]).mean_cosine > 0.9999
     assert compare(vectors["float32"], vectors["cpu"]).mean_cosine > 0.99
     np.testing.assert_array_equal(vectors["cpu"], vectors["edgetpu"])
+
+
+def test_an_edge_tpu_runs_its_file_from_end_to_end(network: Path) -> None:
+    files = dict(convert_each(network, pictures(24), ("edgetpu", "cpu")))
+    graph = read_graph(files["edgetpu"], "edgetpu")
+    report = check_edge_tpu(graph)
+    assert (report.refused, report.fallbacks, report.mapped) == (None, (), report.operations)
+    assert {tensor.dtype for tensor in (*graph.inputs, *graph.outputs)} == {"uint8"}
+    assert check_edge_tpu(read_graph(files["cpu"], "cpu")).fallbacks[0].operation == "DEQUANTIZE"
+    told = read_metadata(graph, "edgetpu")
+    assert told is not None and told.version == read_note(network).space
+
+
+def test_the_same_network_and_photos_give_the_same_bytes(network: Path) -> None:
+    again = dict(convert_each(network, pictures(24), ("cpu", "gpu")))
+    assert again == dict(convert_each(network, pictures(24), ("cpu", "gpu")))
 
 
 def test_the_float_file_gives_what_keras_gives(network: Path, tmp_path: Path) -> None:
@@ -82,13 +103,16 @@ def test_a_note_that_tells_of_another_network_is_refused(
         convert(tmp_path / "network.keras", [np.zeros((side, side, 3), np.uint8)], "cpu")
 
 
-def test_what_is_no_network_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_network_is_refused(network: Path, tmp_path: Path) -> None:
     with pytest.raises(BadNetwork, match="cannot be read"):
         convert(tmp_path / "network.keras", pictures(1), "cpu")
     write_note(tmp_path)
-    (tmp_path / "network.keras").write_bytes(b"no network")
-    with pytest.raises(BadNetwork, match="is not a Keras network"):
-        convert(tmp_path / "network.keras", pictures(1), "cpu")
+    whole = network.read_bytes()
+    cuts = [whole[:length] for length in (0, 3, 30, 700, len(whole) // 2, len(whole) - 40, len(whole) - 1)]
+    for data in (b"no network", *cuts):
+        (tmp_path / "network.keras").write_bytes(data)
+        with pytest.raises(BadNetwork, match="is not a Keras network"):
+            convert(tmp_path / "network.keras", pictures(1), "cpu")
     (tmp_path / "network.json").write_text("{}")
     with pytest.raises(BadNetwork, match="does not describe"):
         convert(tmp_path / "network.keras", pictures(1), "cpu")
