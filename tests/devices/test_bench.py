@@ -1,17 +1,19 @@
 """The benchmark measures the device's own road, and says what it measured."""
 
 import json
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from devices.bench_release import clustered_vectors, install_bench, model_of_release
 from devices.bench_scene import draw_shelf_photo
 from devices.commands import main
 from edge.errors import BadSetting
-from edge.image import decode
+from edge.image import Picture, decode
 from edge.matcher import Matcher
 from edge.model import Model
 
@@ -22,6 +24,23 @@ def test_the_photo_is_always_the_same_and_as_heavy_as_a_cameras() -> None:
     assert photo != draw_shelf_photo(1)
     assert decode(photo).shape == (720, 1280, 3)
     assert 120_000 < len(photo) < 300_000
+
+
+@pytest.mark.parametrize("size", [(640, 480), (1001, 777), (1200, 1600)])
+def test_a_photo_of_any_size_is_as_heavy_as_its_pixels(size: tuple[int, int]) -> None:
+    photo = draw_shelf_photo(0, size)
+    assert decode(photo).shape == (size[1], size[0], 3)
+    assert 0.15 < len(photo) / (size[0] * size[1]) < 0.35
+
+
+def test_a_larger_photo_is_drawn_and_not_enlarged() -> None:
+    size = (1920, 1080)
+    enlarged = np.asarray(Image.open(BytesIO(draw_shelf_photo(0))).resize(size))
+    assert _fineness(decode(draw_shelf_photo(0, size))) > 1.5 * _fineness(enlarged)
+
+
+def _fineness(picture: Picture) -> float:
+    return float(np.abs(np.diff(picture.astype(np.float32), n=2, axis=1)).mean())
 
 
 def test_invented_photos_lie_as_those_of_real_products_do() -> None:
