@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from converter.graph import Graph, Operation, Tensor
+from edge.certificate import EdgeTpuMapping
 
 ON_CHIP_BYTES: Final = 8 * 1024 * 1024
 """SRAM that holds weights and the compiled program; what is over is sent anew for every picture."""
@@ -18,6 +19,8 @@ _EIGHT_BITS: Final = frozenset({"int8", "uint8"})
 _BIASES: Final = frozenset({"int32", "int64"})
 _MOST_SOFTMAX: Final = 16_000
 _INNERMOST: Final = 3
+_MAP_RANK: Final = 4
+_STRIDES: Final = 3  # the input of a strided slice that says in which steps
 
 _Check = Callable[[Operation, tuple[Tensor, ...], tuple[Tensor, ...]], str | None]
 
@@ -50,6 +53,18 @@ class EdgeTpuReport:
     parameter_bytes: int
     on_chip: bool
     refused: str | None = None
+
+
+def mapping_of(report: EdgeTpuReport) -> EdgeTpuMapping:
+    """Return the report as a certificate has it."""
+    whole = (("the whole file", report.refused),) if report.refused else ()
+    return EdgeTpuMapping(
+        operations=report.operations,
+        mapped=report.mapped,
+        fallbacks=whole or tuple((each.operation, each.reason) for each in report.fallbacks),
+        parameter_bytes=report.parameter_bytes,
+        on_chip=report.on_chip,
+    )
 
 
 def check_edge_tpu(graph: Graph) -> EdgeTpuReport:
@@ -100,14 +115,21 @@ def _reason(graph: Graph, operation: Operation) -> str | None:
         return "the Edge TPU does not know it"
     inputs = tuple(graph.tensors[number] for number in operation.inputs if number >= 0)
     outputs = tuple(graph.tensors[number] for number in operation.outputs)
-    for tensor in (*inputs, *outputs):
+    try:
+        return _wrong_tensor((*inputs, *outputs)) or check(operation, inputs, outputs)
+    except IndexError:
+        return "it lacks an input"
+
+
+def _wrong_tensor(tensors: tuple[Tensor, ...]) -> str | None:
+    for tensor in tensors:
         if not tensor.constant and tensor.dtype not in _EIGHT_BITS:
             return f"tensor {tensor.name} is {tensor.dtype}, not 8 bits"
         if tensor.constant and tensor.dtype not in _EIGHT_BITS | _BIASES:
             return f"its parameter {tensor.name} is {tensor.dtype}, not 8 bits"
         if not tensor.constant and any(side > 1 for side in tensor.shape[:-_INNERMOST]):
             return f"tensor {tensor.name} of shape {list(tensor.shape)} has more than three sides over 1"
-    return check(operation, inputs, outputs)
+    return None
 
 
 def _anything(operation: Operation, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
@@ -123,16 +145,27 @@ def _no_activation(
 def _even_dilation(
     operation: Operation, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
 ) -> str | None:
-    across, down = (operation.options.get(f"dilation{side}Factor", 1) for side in ("W", "H"))
-    return None if across == down else f"it is dilated by {across} across and {down} down"
+    across, down = _dilation(operation)
+    if across != down:
+        return f"it is dilated by {across} across and {down} down"
+    return _constant_weights(operation, inputs, outputs)
+
+
+def _no_dilation(operation: Operation, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> str | None:
+    across, down = _dilation(operation)
+    if (across, down) != (1, 1):
+        return f"it is dilated, by {across} across and {down} down"
+    return _constant_weights(operation, inputs, outputs)
+
+
+def _dilation(operation: Operation) -> tuple[int, int]:
+    return (operation.options.get("dilationWFactor", 1), operation.options.get("dilationHFactor", 1))
 
 
 def _constant_weights(
     operation: Operation, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
 ) -> str | None:
-    if not inputs[1].constant:
-        return "its weights are computed, not fixed"
-    return _even_dilation(operation, inputs, outputs)
+    return None if inputs[1].constant else "its weights are computed, not fixed"
 
 
 def _fully_connected(
@@ -165,10 +198,62 @@ def _plain_slices(
 ) -> str | None:
     if operation.options.get("ellipsisMask") or operation.options.get("newAxisMask"):
         return "it slices by an ellipsis or a new axis"
+    if len(inputs) > _STRIDES and any(step != 1 for step in inputs[_STRIDES].values):
+        return f"it slices in steps of {list(inputs[_STRIDES].values)}"
     return None
 
 
-# https://coral.ai/docs/edgetpu/models-intro/#supported-operations, by the names of TensorFlow Lite.
+def _across_and_down(
+    operation: Operation, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
+) -> str | None:
+    """Allow a mean over the width and the height of a map, those two sides of (batch, height, width, n)."""
+    rank = len(inputs[0].shape)
+    axes = {axis % rank for axis in inputs[1].values} if len(inputs) > 1 and rank else set()
+    if rank != _MAP_RANK or not axes <= {1, 2}:
+        return f"it goes over the axes {sorted(axes)} of {list(inputs[0].shape)}, not over width and height"
+    return None
+
+
+def _not_the_batch(
+    operation: Operation, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
+) -> str | None:
+    rank = len(inputs[0].shape)
+    if rank == _MAP_RANK and len(inputs) > 1 and 0 in {axis % rank for axis in inputs[1].values}:
+        return "it goes over the batch"
+    return None
+
+
+def _padded_across_and_down(
+    operation: Operation, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
+) -> str | None:
+    before, after = inputs[0].shape, outputs[0].shape
+    if any(
+        side != wider
+        for place, (side, wider) in enumerate(zip(before, after, strict=False))
+        if len(before) != _MAP_RANK or place not in {1, 2}
+    ):
+        return f"it pads {list(before)} to {list(after)}, not across and down alone"
+    return None
+
+
+def _leading_ones(
+    operation: Operation, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
+) -> str | None:
+    shape = inputs[0].shape
+    first = next((place for place, side in enumerate(shape) if side > 1), len(shape))
+    return f"it takes a side out of the middle of {list(shape)}" if 1 in shape[first:] else None
+
+
+def _one_alpha_a_channel(
+    operation: Operation, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
+) -> str | None:
+    if any(side > 1 for side in inputs[1].shape[:-1]):
+        return f"its slopes {list(inputs[1].shape)} are not one a channel"
+    return None
+
+
+# https://coral.ai/docs/edgetpu/models-intro/#supported-operations, by the names of TensorFlow Lite. It says that
+# some sizes of resized and reshaped tensors are not mapped, and not which: only the compiler can tell.
 _UNLIMITED: Final = (
     "ADD",
     "EXPAND_DIMS",
@@ -176,15 +261,10 @@ _UNLIMITED: Final = (
     "LOGISTIC",
     "LSTM",
     "MAXIMUM",
-    "MEAN",
     "MINIMUM",
     "MUL",
     "PACK",
-    "PAD",
-    "PRELU",
     "QUANTIZE",
-    "REDUCE_MAX",
-    "REDUCE_MIN",
     "RELU",
     "RELU6",
     "RELU_N1_TO_1",
@@ -196,9 +276,7 @@ _UNLIMITED: Final = (
     "SPACE_TO_DEPTH",
     "SPLIT",
     "SQUARED_DIFFERENCE",
-    "SQUEEZE",
     "SUB",
-    "SUM",
     "TANH",
     "TRANSPOSE",
     "TRANSPOSE_CONV",
@@ -209,9 +287,16 @@ _TABLE: Final[Mapping[str, _Check]] = {
     "AVERAGE_POOL_2D": _no_activation,
     "MAX_POOL_2D": _no_activation,
     "CONCATENATION": _padding_of_zeros,
-    "CONV_2D": _constant_weights,
-    "DEPTHWISE_CONV_2D": _constant_weights,
+    "CONV_2D": _even_dilation,
+    "DEPTHWISE_CONV_2D": _no_dilation,
     "FULLY_CONNECTED": _fully_connected,
+    "MEAN": _across_and_down,
+    "PAD": _padded_across_and_down,
+    "PRELU": _one_alpha_a_channel,
+    "REDUCE_MAX": _not_the_batch,
+    "REDUCE_MIN": _not_the_batch,
     "SOFTMAX": _softmax,
+    "SQUEEZE": _leading_ones,
     "STRIDED_SLICE": _plain_slices,
+    "SUM": _not_the_batch,
 }

@@ -57,3 +57,21 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, picture in enumerate(pictures(24)):
         (folder / f"{number:02}.jpg").write_bytes(encode_jpeg(picture))
     return folder
+
+
+def compiled(data: bytes) -> bytes:
+    """Give the file that the vendor's compiler would make of this one: one operation, and the same ends."""
+    import flatbuffers
+    from ai_edge_litert.schema_py_generated import ModelT
+
+    model = ModelT.InitFromPackedBuf(data, 0)
+    (subgraph,) = model.subgraphs
+    code, step = model.operatorCodes[0], subgraph.operators[0]
+    code.builtinCode = code.deprecatedBuiltinCode = 32  # CUSTOM
+    code.customCode = "edgetpu-custom-op"
+    step.opcodeIndex, step.inputs, step.outputs = 0, subgraph.inputs, subgraph.outputs
+    step.builtinOptions, step.builtinOptionsType = None, 0
+    subgraph.operators, model.operatorCodes = [step], [code]
+    builder = flatbuffers.Builder(len(data))
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())

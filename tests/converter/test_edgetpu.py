@@ -21,6 +21,10 @@ def tensor(shape: tuple[int, ...], dtype: str = "int8", constant: int = 0) -> Te
     return Tensor(f"{dtype}{shape}", shape, dtype, False, constant, (0.1,), (0,))
 
 
+def numbers(*values: int) -> Tensor:
+    return Tensor("numbers", (len(values),), "int32", False, 4 * len(values), (), (), values)
+
+
 def one(name: str, *inputs: Tensor, output: tuple[int, ...] = (1, 8, 8, 4), **options: Any) -> Graph:
     """Make a network of one operation."""
     tensors = (*inputs, tensor(output))
@@ -70,6 +74,16 @@ def test_a_float_network_is_not_mapped_at_all() -> None:
         (one("SOFTMAX", tensor((1, 20_000))), "no row of at most 16000"),
         (one("SOFTMAX", tensor((1, 4, 4))), "no row of at most 16000"),
         (one("STRIDED_SLICE", PICTURE, ellipsisMask=1), "ellipsis"),
+        (one("DEPTHWISE_CONV_2D", PICTURE, WEIGHTS, **EVEN), "dilated, by 2 across and 2 down"),
+        (one("STRIDED_SLICE", PICTURE, *[numbers(1)] * 2, numbers(1, 2, 2, 1)), "in steps of [1, 2, 2, 1]"),
+        (one("MEAN", PICTURE, numbers(3)), "not over width and height"),
+        (one("MEAN", tensor((1, 8)), numbers(-1)), "not over width and height"),
+        (one("SUM", PICTURE, numbers(0)), "over the batch"),
+        (one("REDUCE_MAX", PICTURE, numbers(-4)), "over the batch"),
+        (one("PAD", PICTURE, output=(1, 8, 8, 6)), "pads [1, 8, 8, 4] to [1, 8, 8, 6]"),
+        (one("SQUEEZE", tensor((1, 5, 1, 10)), output=(1, 5, 10)), "out of the middle of [1, 5, 1, 10]"),
+        (one("PRELU", PICTURE, tensor((8, 8, 4), constant=256)), "not one a channel"),
+        (one("CONV_2D", PICTURE), "lacks an input"),
         (one("GATHER", PICTURE), "does not know it"),
         (one("ADD", tensor((2, 8, 8, 4)), PICTURE), "more than three sides over 1"),
         (one("ADD", tensor((1, 8, 8, 4), "int16"), PICTURE), "is int16, not 8 bits"),
@@ -77,7 +91,7 @@ def test_a_float_network_is_not_mapped_at_all() -> None:
 )
 def test_what_the_table_limits_is_told(graph: Graph, told: str) -> None:
     (fallback,) = check_edge_tpu(graph).fallbacks
-    assert told in fallback.reason
+    assert told in fallback.reason, fallback.reason
 
 
 @pytest.mark.parametrize(
@@ -94,6 +108,13 @@ def test_what_the_table_limits_is_told(graph: Graph, told: str) -> None:
         ("SOFTMAX", (tensor((1, 1001)),), {}),
         ("STRIDED_SLICE", (PICTURE,), {"ellipsisMask": 0, "newAxisMask": 0}),
         ("RESHAPE", (PICTURE,), {}),
+        ("STRIDED_SLICE", (PICTURE, numbers(0), numbers(8), numbers(1, 1, 1, 1)), {}),
+        ("MEAN", (PICTURE, numbers(1, 2)), {}),
+        ("MEAN", (PICTURE, numbers(-3, -2)), {}),
+        ("SUM", (PICTURE, numbers(1, 2)), {}),
+        ("PAD", (tensor((1, 6, 6, 4)),), {}),
+        ("SQUEEZE", (tensor((1, 1, 5, 10)),), {}),
+        ("PRELU", (PICTURE, tensor((1, 1, 4), constant=4)), {}),
     ],
 )
 def test_what_the_table_allows_is_mapped(
