@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from devices.enrollment import clock_lead_s, device_info, read_enrollment
 from devices.sync_report import SyncReport, last_sync
+from edge.delegates import delegate_order
 from edge.errors import KeepRelease, ServerUnreachable, ShelfsightError, StepBack
 from edge.transport import Transport
 from edge.updater import Updater
@@ -91,10 +92,13 @@ class _Visit:
 
     def _update(self, report: SyncReport, progress: Progress | None) -> SyncReport:
         """Take what is offered; a refusal leaves the release in use, and the report names it."""
+        settings = self._device.settings
         updater = Updater(
             self._device.installation,
             self._transport,
-            device_class=self._device.settings.device_class,
+            device_class=settings.device_class,
+            targets=frozenset(each.target for each in delegate_order(settings.delegates)),
+            variant=settings.variant,
             trial=self._device.try_release,
         )
         try:

@@ -1,6 +1,7 @@
 """The releases on this disk: which is in use, which came before, which is on trial, and which never again.
 
-    releases/<version>/   release.json, files named by their sha256, index.ann, index.json; whole or absent
+    releases/<version>/   release.json, files named by their sha256, index.ann, index.json; whole or absent.
+                          `left_out` lists the network files that this device has not, because it runs others
     incoming/<version>/   a release on its way here; what is in it is kept over restarts
     current tried confirmed floor set_aside     one value each, see `edge.ledger`
 
@@ -10,7 +11,7 @@ A kill at any byte leaves a release in use that is whole and was confirmed. Thin
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,6 +41,7 @@ from edge.release_files import (
     read_manifest,
     rename,
     sync_file,
+    write_left_out,
 )
 
 KEPT = 2
@@ -134,27 +136,33 @@ class Installation:
         """
         return self._made(self._incoming / str(version))
 
-    def link_known(self, release: Release) -> tuple[FileEntry, ...]:
+    def link_known(
+        self, release: Release, needed: Sequence[FileEntry] | None = None
+    ) -> tuple[FileEntry, ...]:
         """Put the files that this disk already holds into the staging folder, and return those it does not.
 
-        Held files become hard links to those of other releases, so they take no space; each is hashed first.
-        What other, unfinished releases brought is taken over, their `.part` files too, and they are thrown
-        away.
+        Only the `needed` files are looked for; None means all of the release. Held files become hard links to
+        those of other releases, so they take no space; each is hashed first. What other, unfinished releases
+        brought is taken over, their `.part` files too, and they are thrown away.
 
         Raises:
             NoSpace, StorageUnusable: The disk fails.
         """
         staging = self.staging(release.version)
-        missing = tuple(entry for entry in release.files if not self._found(entry, staging))
+        wanted = release.files if needed is None else needed
+        missing = tuple(entry for entry in wanted if not self._found(entry, staging))
         for version in self._versions(self._incoming, whole=False):
             if version != release.version:
                 self._discard(self._incoming / str(version))
         return missing
 
-    def install(self, release: Release, release_bytes: bytes) -> Path:
+    def install(
+        self, release: Release, release_bytes: bytes, needed: Sequence[FileEntry] | None = None
+    ) -> Path:
         """Make the staged release one of this disk's releases; it is not yet in use. Return its folder.
 
-        Every file is hashed, the index is built, everything is brought to the disk, then renamed.
+        Every file that is `needed` (None: all of them) is hashed, the others are noted as left out, the index
+        is built, everything is brought to the disk, then renamed.
 
         Raises:
             HashMismatch: A file is missing or not what was signed; it is deleted, the others are kept.
@@ -166,11 +174,13 @@ class Installation:
         if release.version in self._good():
             return final
         staging = self.staging(release.version)
-        check_files(release, staging)
-        wanted = {entry.sha256 for entry in release.files}
+        wanted = release.files if needed is None else needed
+        check_files(release, staging, wanted)
+        names = {entry.sha256 for entry in wanted}
         for path in staging.iterdir():
-            if path.name not in wanted:
+            if path.name not in names:
                 delete(path)
+        write_left_out(staging, {entry.sha256 for entry in release.files} - names)
         write_atomically(staging / MANIFEST, release_bytes)
         self._prepare(release.version, staging)
         for path in staging.iterdir():
@@ -181,6 +191,33 @@ class Installation:
             self._discard(final)
         rename(staging, final)
         return final
+
+    def lacking(self, release: Release, needed: Sequence[FileEntry]) -> tuple[FileEntry, ...]:
+        """Return those of the `needed` files that an installed release has not; only sizes are compared."""
+        folder = self._release(release.version)
+        return tuple(entry for entry in needed if _size(folder / entry.sha256) != entry.size)
+
+    def complete(self, release: Release, needed: Sequence[FileEntry]) -> None:
+        """Move staged files into an installed release that lacks them: this device runs other ones by now.
+
+        They are hashed and named one by one. A kill leaves the release as it was, or with a file more; it
+        answered without them and goes on so.
+
+        Raises:
+            HashMismatch: A file is missing or not what was signed; it is deleted, the release is as it was.
+            NoSpace, StorageUnusable: The disk fails; the release is as it was.
+        """
+        staging, folder = self.staging(release.version), self._release(release.version)
+        brought = self.lacking(release, needed)
+        check_files(release, staging, brought)
+        for entry in brought:
+            sync_file(staging / entry.sha256)
+        with self._changing():
+            for entry in brought:
+                rename(staging / entry.sha256, folder / entry.sha256)
+            spared = {entry.sha256 for entry in release.files} - {entry.sha256 for entry in needed}
+            write_left_out(folder, (name for name in spared if not (folder / name).exists()))
+            self._discard(staging)
 
     def try_out(self, version: int, trial: Callable[[Path], None]) -> None:
         """Put an installed release on trial; if `trial` is content with its folder, it comes into use.
@@ -374,3 +411,11 @@ class Installation:
         except OSError as error:
             raise storage_error(error, folder) from error
         return folder
+
+
+def _size(path: Path) -> int | None:
+    """Return how many bytes a file has, None if it is not there."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None

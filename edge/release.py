@@ -18,7 +18,7 @@ from edge.recipe import IndexRecipe
 RELEASE_FORMAT = 2
 """The newest `format` of release.json that this Shelfsight reads."""
 
-ROLES = ("model", "segment", "golden")
+ROLES = ("model", "segment", "golden", "certificate")
 VERDICTS = ("match", "unsure", "unknown")
 
 _SPACE = re.compile(r"[0-9a-f]{16}")
@@ -163,6 +163,24 @@ class Release:
             if entry.sha256 == sha256:
                 return entry
         raise BadManifest(f"release {self.version} lists no file {sha256}; publish it again.")
+
+    def needed_files(
+        self, targets: frozenset[str] | None, variant: str | None = None
+    ) -> tuple[FileEntry, ...]:
+        """Return the files that a device needs which runs variants of these `targets`; None means every file.
+
+        The variants for the CPU are needed everywhere, because every device falls back to them, and so is the
+        one that a device names as its `variant`.
+        """
+        if targets is None:
+            return self.files
+        run = {
+            each.sha256
+            for each in self.variants
+            if each.target == "cpu" or each.target in targets or each.name == variant
+        }
+        spared = {each.sha256 for each in self.variants} - run
+        return tuple(entry for entry in self.files if entry.sha256 not in spared)
 
 
 def check_offer(

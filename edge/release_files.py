@@ -4,15 +4,17 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge.disk import sha256_file, storage_error, sync_folder
+from edge.disk import sha256_file, storage_error, sync_folder, write_atomically
 from edge.errors import BadManifest, FormatTooNew, HashMismatch, StorageUnusable
 from edge.release import FileEntry, Release
 
 MANIFEST = "release.json"
+LEFT_OUT = "left_out"
+"""Name of the list, inside a release, of the files that it was installed without."""
 
 
 def part_path(staging: Path, entry: FileEntry) -> Path:
@@ -28,14 +30,14 @@ def is_entry(path: Path, entry: FileEntry) -> bool:
         return False
 
 
-def check_files(release: Release, folder: Path) -> None:
-    """Check every file of the release; one that is not what was signed is deleted.
+def check_files(release: Release, folder: Path, needed: Iterable[FileEntry]) -> None:
+    """Check those files of the release that are `needed`; one that is not what was signed is deleted.
 
     Raises:
         HashMismatch: A file is missing, or is not what was signed.
         StorageUnusable: A wrong file cannot be deleted.
     """
-    for entry in release.files:
+    for entry in needed:
         path = folder / entry.sha256
         if not is_entry(path, entry):
             delete(path)
@@ -43,6 +45,32 @@ def check_files(release: Release, folder: Path) -> None:
                 f"file {entry.sha256} of release {release.version} is missing or not what was signed; "
                 "it will be fetched again."
             )
+
+
+def left_out(folder: Path) -> frozenset[str]:
+    """Return the hashes of the files that a release was installed without, as this device does not run them.
+
+    A list that the disk has spoiled names none: then those files are missing, and an update brings them.
+    """
+    try:
+        names: object = json.loads((folder / LEFT_OUT).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return frozenset()
+    return frozenset(str(name) for name in names) if isinstance(names, list) else frozenset()
+
+
+def write_left_out(folder: Path, names: Iterable[str]) -> None:
+    """Say which files a release does without; a whole release has no such list.
+
+    Raises:
+        NoSpace, StorageUnusable: The disk fails; the list is as it was.
+    """
+    listed = sorted(names)
+    if listed:
+        write_atomically(folder / LEFT_OUT, json.dumps(listed).encode() + b"\n")
+    elif (folder / LEFT_OUT).exists():
+        delete(folder / LEFT_OUT)
+        sync_folder(folder)
 
 
 def read_manifest(folder: Path) -> Release | None:
@@ -54,11 +82,18 @@ def read_manifest(folder: Path) -> Release | None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Tell whether an installed release is what was signed, and its index what was built here."""
-    release = read_manifest(folder)
+    """Tell whether an installed release is what was signed, and its index what was built here.
+
+    Files that it was installed without are not missed.
+    """
+    release, spared = read_manifest(folder), left_out(folder)
     return (
         release is not None
-        and all(is_entry(folder / entry.sha256, entry) for entry in release.files)
+        and all(
+            is_entry(path, entry) or (entry.sha256 in spared and not path.exists())
+            for entry in release.files
+            for path in [folder / entry.sha256]
+        )
         and _index_is_whole(folder)
     )
 

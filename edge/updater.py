@@ -12,7 +12,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -42,6 +42,8 @@ from edge.errors import (
     NotEnrolled,
     Rollback,
     ServerUnreachable,
+    ShelfsightError,
+    TrialFailed,
 )
 from edge.installation import Installation
 from edge.matcher import Matcher, check_golden
@@ -63,7 +65,8 @@ _CLOCK_SLACK = timedelta(days=1)
 class UpdateReport:
     """Tell what an update did: the version installed now or None, the version in use, and what it cost.
 
-    `bytes_received` counts everything that came over the wire, metadata too; `files` the files fetched.
+    `bytes_received` counts everything that came over the wire, metadata too; `files` the files fetched. With
+    files and nothing `installed`, the release in use got what it lacked.
     """
 
     installed: int | None
@@ -76,8 +79,9 @@ class UpdateReport:
 class Updater:
     """Bring offered releases into an installation, from the server that `transport` speaks to.
 
-    `device_class` is what releases may restrict themselves to, `variant` the model file that this device
-    runs. `free_bytes` tells how much room a folder has; `trial` is what a release must pass (its golden
+    `device_class` is what releases may restrict themselves to. Of the network files only those are fetched
+    that this device runs: variants of the `targets` (None: all) and for the CPU, and the one that is named by
+    `variant`. `free_bytes` tells how much room a folder has; `trial` is what a release must pass (its golden
     photos, answered by this device's own code).
     """
 
@@ -87,6 +91,7 @@ class Updater:
         transport: Transport,
         *,
         device_class: str | None = None,
+        targets: frozenset[str] | None = None,
         variant: str | None = None,
         free_bytes: Callable[[Path], int] | None = None,
         trial: Callable[[Path], None] | None = None,
@@ -94,6 +99,7 @@ class Updater:
         self._installation = installation
         self._transport = transport
         self._device_class = device_class
+        self._targets = targets
         self._variant = variant
         self._free_bytes = free_bytes or _free_bytes
         self._trial = trial or (lambda folder: check_golden(Matcher.open(folder, variant=variant), folder))
@@ -101,6 +107,7 @@ class Updater:
     def update(self, offered: int | None, *, progress: Progress | None = None) -> UpdateReport:
         """Install the offered version and bring it into use; None or the version in use costs no request.
 
+        But where this device runs other network files than it did, the release in use is given those first.
         A download that was cut goes on where it ended at the next call.
 
         Raises:
@@ -113,8 +120,10 @@ class Updater:
         installed, files = None, 0
         with self._installation.lock():
             self._installation.recover()
-            if offered is not None and offered != self._installation.current_version():
-                files = self._bring(offered, progress)
+            if offered is None or offered == self._installation.current_version():
+                files = self._complete(progress)
+            else:
+                files = self._take(offered, progress)
                 installed = offered
         return UpdateReport(
             installed=installed,
@@ -123,6 +132,31 @@ class Updater:
             files=files,
             seconds=time.monotonic() - began,
         )
+
+    def _take(self, version: int, progress: Progress | None) -> int:
+        try:
+            return self._bring(version, progress)
+        except (Rollback, TrialFailed, Incompatible):
+            # It stays where it is, maybe for long: what its own release lacks must not wait for that.
+            with suppress(ShelfsightError):
+                self._complete(progress)
+            raise
+
+    def _complete(self, progress: Progress | None) -> int:
+        """Fetch what the release in use lacks of what this device runs; return how many files that took."""
+        here = self._installation
+        release = read_manifest(here.current()) if here.current_version() is not None else None
+        if release is None:
+            return 0
+        needed = release.needed_files(self._targets, self._variant)
+        lacking = here.lacking(release, needed)
+        if not lacking:
+            return 0
+        missing = here.link_known(release, lacking)
+        self._check_space(release, missing)
+        self._fetch(release, missing, progress)
+        here.complete(release, needed)
+        return len(missing)
 
     def _bring(self, version: int, progress: Progress | None) -> int:
         here = self._installation
@@ -142,10 +176,11 @@ class Updater:
         )
         # A misspelled setting of this device must not condemn the release in its trial.
         choose_variant(release.variants, self._variant, f"release {version}", Incompatible)
-        missing = here.link_known(release)
-        self._check_space(release, missing)
+        needed = release.needed_files(self._targets, self._variant)
+        missing = here.link_known(release, needed)
+        self._check_space(release, missing, index=_INDEX_TO_BASE * release.file(release.segments[0]).size)
         self._fetch(release, missing, progress)
-        here.install(release, manifest)
+        here.install(release, manifest, needed)
         here.try_out(version, self._trial)
         return len(missing)
 
@@ -206,10 +241,10 @@ class Updater:
 
     # Files -----------------------------------------------------------------------------------------------
 
-    def _check_space(self, release: Release, missing: tuple[FileEntry, ...]) -> None:
+    def _check_space(self, release: Release, missing: tuple[FileEntry, ...], index: int = 0) -> None:
+        """Refuse what the disk cannot hold; `index` is the bytes of what is built from it here."""
         staging = self._installation.staging(release.version)
         held = sum(_size(part_path(staging, entry)) for entry in missing)
-        index = _INDEX_TO_BASE * release.file(release.segments[0]).size
         needed = sum(entry.size for entry in missing) - held + index + _SPARE_BYTES
         free = self._free_bytes(staging)
         if needed > free:

@@ -69,9 +69,18 @@ def make_content(model: Model, packs: Mapping[str, int]) -> Content:
 
 
 def make_release(
-    model: Model, version: int, packs: Mapping[str, int], *, before: Made | None = None, golden: bool = True
+    model: Model,
+    version: int,
+    packs: Mapping[str, int],
+    *,
+    before: Made | None = None,
+    golden: bool = True,
+    networks: Mapping[str, bytes] | None = None,
 ) -> Made:
-    """Make release `version`; with `before`, its segments are those of `before` and a delta."""
+    """Make release `version`; with `before`, its segments are those of `before` and a delta.
+
+    `networks` are further network files, by the target of their variants, which are named like it.
+    """
     content = make_content(model, packs)
     files: dict[str, bytes] = {}
     entries: list[FileEntry] = []
@@ -84,7 +93,19 @@ def make_release(
         return name
 
     variant = model.variant("int8")
-    network = add(model.path(variant).read_bytes(), "model")
+    files_of = {"int8": model.path(variant).read_bytes(), **(networks or {})}
+    variants = tuple(
+        Variant(
+            name=name,
+            file=add(data, "model"),
+            sha256=sha256(data),
+            size=len(data),
+            target="cpu" if name == "int8" else name,
+            precision="int8",
+            decision=variant.decision,
+        )
+        for name, data in files_of.items()
+    )
     segments: tuple[str, ...] = ()
     if before is None:
         segments = (add(encode_base(content), "segment"),)
@@ -101,7 +122,7 @@ def make_release(
         input_size=model.input_size,
         row_scale=model.row_scale,
         model=model.name,
-        variants=(Variant("int8", network, network, variant.size, "cpu", "int8", variant.decision),),
+        variants=variants,
         segments=segments,
         merged_sha256=sha256(encode_base(content)),
         recipe=IndexRecipe(trees=3, search_k=100),

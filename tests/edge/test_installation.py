@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from edge.errors import (
 from edge.installation import Installation
 from edge.matcher import Matcher
 from edge.model import open_model
-from edge.release import Release
-from edge.release_files import is_whole, part_path
+from edge.release import FileEntry, Release
+from edge.release_files import is_whole, left_out, part_path
 from tests.conftest import DATA
 from tests.edge.release_maker import Made, make_release, write_files
 
@@ -42,6 +42,26 @@ def made() -> list[Made]:
     second = make_release(model, 2, {**PACKS, "d": 4}, before=first)
     third = make_release(model, 3, {"a": 1, "d": 5, "e": 6}, before=second)
     return [first, second, third, make_release(model, 4, {"x": 7, "y": 8})]
+
+
+@pytest.fixture(scope="module")
+def mixed() -> list[Made]:
+    """Give two releases with a file for the CPU, one for a GPU and one for an Edge TPU."""
+    model = open_model(DATA / "tiny-int8")
+    networks = {
+        "gpu": model.path(model.variant("float32")).read_bytes(),
+        "edgetpu": (DATA / "broken-models" / "tiny_edgetpu.tflite").read_bytes(),
+    }
+    first = make_release(model, 1, PACKS, networks=networks)
+    return [first, make_release(model, 2, {**PACKS, "d": 4}, before=first, networks=networks)]
+
+
+def of_targets(made: Made, *targets: str) -> tuple[FileEntry, ...]:
+    return made.release.needed_files(frozenset(targets))
+
+
+def network(made: Made, target: str) -> str:
+    return next(each.sha256 for each in made.release.variants if each.target == target)
 
 
 @pytest.fixture(autouse=True)
@@ -59,16 +79,25 @@ def content(folder: Path) -> None:
     """Be content with any release: a trial that passes."""
 
 
-def bring(installation: Installation, made: Made) -> Path:
-    missing = installation.link_known(made.release)
+def bring(installation: Installation, made: Made, needed: Sequence[FileEntry] | None = None) -> Path:
+    stage(installation, made, needed)
+    return installation.install(made.release, made.manifest, needed)
+
+
+def stage(installation: Installation, made: Made, needed: Sequence[FileEntry] | None = None) -> None:
+    missing = installation.link_known(made.release, needed)
     staging = installation.staging(made.release.version)
     for entry in missing:
         (staging / entry.sha256).write_bytes(made.files[entry.sha256])
-    return installation.install(made.release, made.manifest)
 
 
-def put_into_use(installation: Installation, made: Made, trial: Callable[[Path], None] = content) -> None:
-    bring(installation, made)
+def put_into_use(
+    installation: Installation,
+    made: Made,
+    trial: Callable[[Path], None] = content,
+    needed: Sequence[FileEntry] | None = None,
+) -> None:
+    bring(installation, made, needed)
     installation.try_out(made.release.version, trial)
 
 
@@ -201,6 +230,113 @@ def test_installing_the_release_in_use_again_changes_nothing(
 
     assert bring(installation, made[0]) == installation.current()
     assert installation.current().stat().st_ino == before
+
+
+# A device that runs a few of the network files -------------------------------------------------------------
+
+
+def test_a_release_without_the_files_that_this_device_does_not_run_is_whole(
+    installation: Installation, mixed: list[Made]
+) -> None:
+    put_into_use(installation, mixed[0], needed=of_targets(mixed[0], "cpu"))
+
+    folder = installation.current()
+    assert left_out(folder) == {network(mixed[0], "gpu"), network(mixed[0], "edgetpu")}
+    assert not any((folder / name).exists() for name in left_out(folder))
+    assert is_whole(folder)
+    Matcher.open(folder)
+
+
+def test_of_the_files_that_this_device_runs_none_may_be_missing_or_spoiled(
+    installation: Installation, mixed: list[Made]
+) -> None:
+    needed = of_targets(mixed[0], "cpu", "edgetpu")
+    staging = installation.staging(1)
+    for entry in installation.link_known(mixed[0].release, needed):
+        (staging / entry.sha256).write_bytes(mixed[0].files[entry.sha256])
+    (staging / network(mixed[0], "edgetpu")).write_bytes(b"spoiled")
+    with pytest.raises(HashMismatch, match=network(mixed[0], "edgetpu")):
+        installation.install(mixed[0].release, mixed[0].manifest, needed)
+    assert installation.current_version() is None
+
+    put_into_use(installation, mixed[0], needed=needed)
+    (installation.current() / network(mixed[0], "edgetpu")).unlink()
+    assert not is_whole(installation.current())
+
+
+def test_only_the_files_that_are_needed_are_linked_and_asked_for(
+    installation: Installation, mixed: list[Made]
+) -> None:
+    put_into_use(installation, mixed[0], needed=of_targets(mixed[0], "cpu", "gpu"))
+
+    missing = installation.link_known(mixed[1].release, of_targets(mixed[1], "cpu"))
+
+    assert {entry.sha256 for entry in missing} == set(mixed[1].files) - set(mixed[0].files)
+    assert not (installation.staging(2) / network(mixed[1], "gpu")).exists()
+
+
+def test_what_a_device_came_to_run_is_put_into_the_release_in_use(
+    installation: Installation, mixed: list[Made]
+) -> None:
+    put_into_use(installation, mixed[0], needed=of_targets(mixed[0], "cpu"))
+    needed = of_targets(mixed[0], "cpu", "edgetpu")
+    assert [entry.sha256 for entry in installation.lacking(mixed[0].release, needed)] == [
+        network(mixed[0], "edgetpu")
+    ]
+
+    stage(installation, mixed[0], needed)
+    installation.complete(mixed[0].release, needed)
+
+    folder = installation.current()
+    assert installation.lacking(mixed[0].release, needed) == ()
+    assert left_out(folder) == {network(mixed[0], "gpu")}
+    assert is_whole(folder)
+    assert list((installation.folder / "incoming").iterdir()) == []
+
+    stage(installation, mixed[0])
+    installation.complete(mixed[0].release, mixed[0].release.files)
+    assert not (folder / "left_out").exists()
+    assert is_whole(folder)
+
+
+def test_wrong_bytes_do_not_get_into_the_release_in_use(
+    installation: Installation, mixed: list[Made]
+) -> None:
+    put_into_use(installation, mixed[0], needed=of_targets(mixed[0], "cpu"))
+    needed = of_targets(mixed[0], "cpu", "edgetpu")
+    size = mixed[0].release.file(network(mixed[0], "edgetpu")).size
+    (installation.staging(1) / network(mixed[0], "edgetpu")).write_bytes(bytes(size))
+
+    with pytest.raises(HashMismatch):
+        installation.complete(mixed[0].release, needed)
+
+    assert not (installation.current() / network(mixed[0], "edgetpu")).exists()
+    assert is_whole(installation.current())
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{", b"7", b"\xff", b'["' + b"0" * 64 + b'"]'])
+def test_a_release_whose_list_of_files_left_out_is_spoiled_is_mended_and_not_set_aside(
+    installation: Installation, mixed: list[Made], garbage: bytes
+) -> None:
+    needed = of_targets(mixed[1], "cpu")
+    put_into_use(installation, mixed[0], needed=of_targets(mixed[0], "cpu"))
+    put_into_use(installation, mixed[1], needed=needed)
+    (installation.current() / "left_out").write_bytes(garbage)
+
+    assert installation.step_back("it does not answer") == 1
+    assert installation.set_aside() == frozenset()
+    assert installation.link_known(mixed[1].release, needed) == ()
+    put_into_use(installation, mixed[1], needed=needed)
+    assert is_whole(installation.current())
+
+
+def test_a_release_without_some_files_that_fails_is_set_aside_as_any_other(
+    installation: Installation, mixed: list[Made]
+) -> None:
+    for one in mixed:
+        put_into_use(installation, one, needed=of_targets(one, "cpu"))
+    assert installation.step_back("it answers with NaN") == 1
+    assert installation.set_aside() == {2}
 
 
 # When the trial fails --------------------------------------------------------------------------------------
@@ -509,6 +645,33 @@ def test_power_may_be_cut_at_every_step_of_a_refusal(
         assert Installation(folder).current_version() == 1
         step += 1
     assert step > 5
+
+
+def test_power_may_be_cut_at_every_step_of_bringing_what_a_release_lacks(
+    installation: Installation, mixed: list[Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_into_use(installation, mixed[0], needed=of_targets(mixed[0], "cpu"))
+    needed = mixed[0].release.files
+    step, finished = 0, False
+    while not finished:
+        folder = tmp_path / f"cut-{step}"
+        shutil.copytree(installation.folder, folder, symlinks=True)
+        device = Installation(folder)
+        with monkeypatch.context() as patches:
+            cut_power_at(step, patches)
+            try:
+                stage(device, mixed[0], needed)
+                device.complete(mixed[0].release, needed)
+                finished = True
+            except PowerCut:
+                pass
+        check_order(folder, least=1)
+        stage(Installation(folder), mixed[0], needed)
+        Installation(folder).complete(mixed[0].release, needed)
+        check_order(folder, least=1)
+        assert left_out(Installation(folder).current()) == frozenset()
+        step += 1
+    assert step > 10
 
 
 KEEP_INSTALLING = """

@@ -84,7 +84,9 @@ DECISIONS = st.builds(
 @st.composite
 def releases(draw: st.DrawFn) -> Release:
     names = draw(st.lists(st.integers(0, 16**64 - 1).map(sha), min_size=2, max_size=8, unique=True))
-    roles = ["model", "segment"] + [draw(st.sampled_from(["model", "segment", "golden"])) for _ in names[2:]]
+    roles = ["model", "segment"] + [
+        draw(st.sampled_from(["model", "segment", "golden", "certificate"])) for _ in names[2:]
+    ]
     sizes = [draw(st.integers(1, 2**40)) for _ in names]
     entries = tuple(
         FileEntry(name, size, role, draw(EXTRAS))
@@ -354,3 +356,52 @@ def test_an_offer_is_taken_or_refused(
 def test_a_release_for_no_class_in_particular_is_for_all() -> None:
     release = replace(RELEASE, device_classes=())
     check_offer(release, current=None, floor=0, set_aside=frozenset(), device_class="phone")
+
+
+# Which of its files a device needs ------------------------------------------------------------------------
+
+
+def shipped(*variants: tuple[str, str, int]) -> Release:
+    """Make a release with variants (name, target, number of its file), and a file of every other role."""
+    return replace(
+        RELEASE,
+        variants=tuple(
+            Variant(name, sha(file), sha(file), 10, target, "int8", DECISION)
+            for name, target, file in variants
+        ),
+        files=(
+            *(FileEntry(sha(file), 10, "model") for file in dict.fromkeys(each[2] for each in variants)),
+            *(entry for entry in RELEASE.files if entry.role != "model"),
+            FileEntry(sha(7), 70, "certificate"),
+            FileEntry(sha(8), 80, "season"),
+        ),
+    )
+
+
+ALL = shipped(("int8", "cpu", 10), ("float16", "gpu", 11), ("coral", "edgetpu", 12), ("next", "npu", 13))
+
+
+@pytest.mark.parametrize(
+    ("targets", "variant", "spared"),
+    [
+        (None, None, []),
+        (["cpu"], None, [11, 12, 13]),
+        ([], None, [11, 12, 13]),
+        (["edgetpu", "cpu"], None, [11, 13]),
+        (["edgetpu"], "float16", [13]),
+        (["cpu"], "there is none such", [11, 12, 13]),
+    ],
+)
+def test_a_device_needs_everything_but_the_network_files_that_it_does_not_run(
+    targets: list[str] | None, variant: str | None, spared: list[int]
+) -> None:
+    needed = ALL.needed_files(None if targets is None else frozenset(targets), variant)
+    assert needed == tuple(entry for entry in ALL.files if entry.sha256 not in map(sha, spared))
+
+
+def test_a_file_of_two_variants_is_needed_for_either() -> None:
+    release = shipped(("int8", "cpu", 10), ("coral", "edgetpu", 10), ("float16", "gpu", 11))
+    assert release.file(sha(10)) in release.needed_files(frozenset({"gpu"}))
+    assert Release.from_bytes(release.to_bytes()).needed_files(frozenset()) == tuple(
+        entry for entry in release.files if entry.sha256 != sha(11)
+    )

@@ -33,7 +33,7 @@ from edge.errors import (
 from edge.installation import Installation
 from edge.matcher import Matcher
 from edge.model import open_model
-from edge.release_files import is_whole
+from edge.release_files import is_whole, left_out
 from edge.transport import Transport
 from edge.updater import Updater, UpdateReport, root_fingerprint, trust_root
 from tests.conftest import DATA
@@ -209,6 +209,182 @@ def test_a_storage_that_says_forbidden_for_what_is_not_there_will_do(
     )
 
     assert device.update(1).current == 1
+
+
+# A device that runs a few of the network files ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mixed() -> list[Made]:
+    """Give two releases with a file for the CPU, one for a GPU and one for an Edge TPU."""
+    model = open_model(DATA / "tiny-int8")
+    networks = {
+        "gpu": model.path(model.variant("float32")).read_bytes(),
+        "edgetpu": (DATA / "broken-models" / "tiny_edgetpu.tflite").read_bytes(),
+    }
+    first = make_release(model, 1, PACKS, networks=networks)
+    return [first, make_release(model, 2, {**PACKS, "d": 4}, before=first, networks=networks)]
+
+
+CPU = frozenset({"cpu"})
+CORAL = frozenset({"cpu", "edgetpu"})
+
+
+def network(made: Made, target: str) -> str:
+    return next(each.sha256 for each in made.release.variants if each.target == target)
+
+
+def fetched(repository: RepositorySimulator) -> set[str]:
+    return {path.rpartition("/")[2] for path in repository.server.paths("/v1/files/")}
+
+
+def test_a_device_fetches_only_the_network_files_that_it_runs(
+    device: Device, repository: RepositorySimulator, mixed: list[Made]
+) -> None:
+    repository.add_release(mixed[0])
+    steps: list[tuple[int, int]] = []
+
+    report = device.update(1, targets=CORAL, progress=lambda done, total: steps.append((done, total)))
+
+    spared = network(mixed[0], "gpu")
+    assert fetched(repository) & set(mixed[0].files) == set(mixed[0].files) - {spared}
+    assert (report.current, report.files) == (1, len(mixed[0].files) - 1)
+    assert steps[-1][1] == sum(len(data) for name, data in mixed[0].files.items() if name != spared)
+    assert is_whole(device.installation.current())
+
+
+def test_the_variant_that_a_device_names_is_fetched_whatever_its_target(
+    device: Device, repository: RepositorySimulator, mixed: list[Made]
+) -> None:
+    repository.add_release(mixed[0])
+    device.update(1, targets=CPU, variant="gpu")
+    assert left_out(device.installation.current()) == {network(mixed[0], "edgetpu")}
+
+
+def test_a_disk_needs_room_only_for_what_is_fetched(
+    device: Device, repository: RepositorySimulator, mixed: list[Made]
+) -> None:
+    repository.add_release(mixed[0])
+    entries = {entry.sha256: entry.size for entry in mixed[0].release.files}
+    spared = entries[network(mixed[0], "gpu")] + entries[network(mixed[0], "edgetpu")]
+    index = 10 * entries[mixed[0].release.segments[0]]
+    free = sum(entries.values()) - spared + index + 1024 * 1024
+
+    with pytest.raises(NoSpace):
+        device.update(1, free_bytes=lambda folder: free)
+    assert device.update(1, targets=CPU, free_bytes=lambda folder: free).current == 1
+
+
+@pytest.mark.parametrize("offered", [None, 1])
+def test_a_coral_that_is_plugged_in_gets_its_file_without_a_new_release(
+    device: Device, repository: RepositorySimulator, mixed: list[Made], offered: int | None
+) -> None:
+    repository.add_release(mixed[0])
+    device.update(1, targets=CPU)
+    repository.server.asked.clear()
+
+    report = device.update(offered, targets=CORAL)
+
+    assert (report.installed, report.current, report.files) == (None, 1, 1)
+    assert [each.path for each in repository.server.asked] == [f"/v1/files/{network(mixed[0], 'edgetpu')}"]
+    folder = device.installation.current()
+    assert (folder / network(mixed[0], "edgetpu")).read_bytes() == mixed[0].files[
+        network(mixed[0], "edgetpu")
+    ]
+    assert left_out(folder) == {network(mixed[0], "gpu")}
+    assert is_whole(folder)
+
+    repository.server.asked.clear()
+    assert device.update(offered, targets=CORAL).files == 0
+    assert device.update(offered, targets=CPU).files == 0
+    assert repository.server.asked == []
+
+
+def test_a_coral_gets_its_file_although_the_release_that_is_offered_was_set_aside(
+    device: Device, repository: RepositorySimulator, mixed: list[Made]
+) -> None:
+    for one in mixed:
+        repository.add_release(one)
+    device.update(1, targets=CPU)
+    device.update(2, targets=CPU)
+    device.installation.step_back("it answers nonsense", failed=2)
+
+    device.refuses(2, TrialFailed, "set aside", targets=CORAL)
+
+    assert left_out(device.installation.current()) == {network(mixed[0], "gpu")}
+
+
+def test_a_next_release_links_what_this_device_runs_and_leaves_the_rest_where_it_is(
+    device: Device, repository: RepositorySimulator, mixed: list[Made]
+) -> None:
+    for one in mixed:
+        repository.add_release(one)
+    device.update(1)
+
+    assert device.update(2, targets=CORAL).files == 1
+    folder = device.installation.current()
+    assert left_out(folder) == {network(mixed[1], "gpu")}
+    assert (folder / network(mixed[1], "edgetpu")).samefile(
+        folder.parent / "1" / network(mixed[1], "edgetpu")
+    )
+
+
+def test_wrong_bytes_for_a_coral_leave_the_release_as_it_was(
+    device: Device, repository: RepositorySimulator, mixed: list[Made]
+) -> None:
+    repository.add_release(mixed[0])
+    device.update(1, targets=CPU)
+    path = f"/v1/files/{network(mixed[0], 'edgetpu')}"
+    right = repository.server.files[path]
+    repository.server.files[path] = bytes(len(right))
+
+    device.refuses(1, HashMismatch, "publish it again", targets=CORAL)
+    assert is_whole(device.installation.current())
+
+    repository.server.files[path] = right
+    assert device.update(1, targets=CORAL).files == 1
+
+
+COMPLETE = """
+import sys
+from pathlib import Path
+from edge.installation import Installation
+from edge.transport import Transport
+from edge.updater import Updater
+targets = frozenset({"cpu", "edgetpu"})
+Updater(Installation(Path(sys.argv[1])), Transport(sys.argv[2]), targets=targets).update(1)
+"""
+
+
+def test_a_device_killed_while_it_fetches_what_it_lacks_goes_on_where_it_was(
+    device: Device, repository: RepositorySimulator, mixed: list[Made]
+) -> None:
+    repository.add_release(mixed[0])
+    device.update(1, targets=CPU)
+    name = network(mixed[0], "edgetpu")
+    data = mixed[0].files[name]
+    repository.server.spoil = lambda asked: (
+        Reply(200, data, drip=(4000, 0.05)) if asked.path.endswith(name) else None
+    )
+    process = subprocess.Popen([sys.executable, "-c", COMPLETE, str(device.folder), device.url])
+    part = device.folder / "incoming" / "1" / f"{name}.part"
+    deadline = time.monotonic() + 30
+    while not (part.exists() and part.stat().st_size >= 8000) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    held = part.stat().st_size
+    assert 8000 <= held < len(data)
+    assert device.installation.recover() is None
+    assert device.installation.current_version() == 1
+    assert is_whole(device.installation.current())
+    Matcher.open(device.installation.current())
+
+    repository.server.spoil = lambda asked: None
+    repository.server.asked.clear()
+    assert device.update(1, targets=CORAL).files == 1
+    assert [each.headers.get("range") for each in repository.server.asked] == [f"bytes={held}-"]
+    assert not (device.folder / "incoming" / "1").exists()
 
 
 # First trust ----------------------------------------------------------------------------------------------
