@@ -252,8 +252,8 @@ def _one_alpha_a_channel(
     return None
 
 
-# https://coral.ai/docs/edgetpu/models-intro/#supported-operations, by the names of TensorFlow Lite. It says that
-# some sizes of resized and reshaped tensors are not mapped, and not which: only the compiler can tell.
+# https://coral.ai/docs/edgetpu/models-intro/#supported-operations, by the names of TensorFlow Lite.
+# Some sizes of resized and reshaped tensors are not mapped, it says, and not which: the compiler can tell.
 _UNLIMITED: Final = (
     "ADD",
     "EXPAND_DIMS",
