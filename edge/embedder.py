@@ -1,30 +1,36 @@
 """From a picture to its embedding; the only door to LiteRT and TensorFlow Lite.
 
-Think of it as the eye: a network file and a runtime that really runs it here. A runtime that can be imported
-may still fail on its first network (`tflite-runtime` under numpy 2 does), so each is tried by running the one
-that is to be run.
+Think of it as the eye: a network file, a runtime that really runs it here, and the delegate that takes its
+operations. A runtime that can be imported may still fail on its first network (`tflite-runtime` under numpy 2
+does), so each is tried by running the one that is to be run; and a delegate that takes nothing is told.
 """
 
 import base64
+import ctypes
 import importlib
 import importlib.metadata
 import math
-import os
-import re
-import sys
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import Incompatible, ModelBroken, RuntimeMissing
+from edge.chatter import without_chatter
+from edge.compiled_model import CompiledInterpreter
+from edge.delegates import PLAIN, XNNPACK, Delegate
+from edge.elf import why_not_here
+from edge.errors import (
+    BadSetting,
+    DelegateFailed,
+    DelegateMissing,
+    Incompatible,
+    ModelBroken,
+    RuntimeMissing,
+    ShelfsightError,
+)
 from edge.image import Picture
 
 # Module and distribution, in the order in which they are tried: the last is 600 MB and imports in seconds.
@@ -69,6 +75,27 @@ class Embedding:
     local: NDArray[np.float32]
 
 
+class AnyEmbedder(Protocol):
+    """What a matcher needs of whoever runs its network: here in the process, or in one of its own."""
+
+    @property
+    def runtime(self) -> str:
+        """The runtime's distribution and version, such as `ai-edge-litert 2.3.0`."""
+
+    @property
+    def delegate(self) -> str:
+        """The name of the delegate that really runs it, as in `edge.delegates`."""
+
+    def embed(self, picture: Picture) -> Embedding:
+        """Embed a picture of the network's own size."""
+
+    def invoke(self, picture: Picture) -> None:
+        """Run the network on a picture and leave its answer unread."""
+
+    def close(self) -> None:
+        """Let everything go that must not wait for the garbage collector."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Output:
     """One output tensor, and how its numbers become float32."""
@@ -91,16 +118,16 @@ class Embedder:
 
     def __init__(
         self,
-        interpreter: _Interpreter,
-        distribution: str,
+        running: "_Running",
         *,
         path: Path,
         input_size: int,
         embedding: _Output,
         local: _Output,
     ) -> None:
+        interpreter = running.interpreter
         self._interpreter = interpreter
-        self._distribution = distribution
+        self._running = running
         self._path = path
         self._input = interpreter.tensor(interpreter.get_input_details()[0]["index"])
         self._input_shape = (input_size, input_size, 3)
@@ -108,27 +135,42 @@ class Embedder:
         self._local = local
 
     @classmethod
-    def open(cls, path: Path, *, dimension: int, input_size: int, threads: int = 1) -> "Embedder":
+    def open(
+        cls,
+        path: Path,
+        *,
+        dimension: int,
+        input_size: int,
+        threads: int = 1,
+        runtime: str | None = None,
+        delegate: Delegate = XNNPACK,
+        library: str = "",
+    ) -> "Embedder":
         """Open the network file at `path` in the first runtime that runs it, and run it once.
 
-        The file is mapped: check its hash before, and never write into it.
+        The file is mapped: check its hash before, and never write into it. `runtime` names the only one that
+        is tried. A vendor's delegate is loaded from `library`, by its path or by a name that the loader
+        finds; without it, from the one that `delegate` names. Whoever names one lets foreign code into this
+        process, which may end it.
 
         Raises:
             RuntimeMissing: no runtime is installed that runs here; each failure is listed.
+            BadSetting: there is no runtime of this name.
             ModelBroken: not a TFLite file, one that no sound runtime can run, or one that answers with NaN.
             Incompatible: another input or other outputs than `uint8 [1, input_size, input_size, 3]` to
-                `[1, dimension]` and `[1, h, w, dimension]`, or made for an Edge TPU.
+                `[1, dimension]` and `[1, h, w, dimension]`, or made for an Edge TPU, and none is to run it.
+            DelegateMissing: the delegate's library is not here, or was made for another processor.
+            DelegateFailed: the delegate refuses the network, takes nothing of it, or answers with NaN.
         """
-        _check_file(path)
-        interpreter, distribution = _open_interpreter(path, threads)
-        _check_input(path, interpreter, input_size)
+        _check_file(path, delegate)
+        running = _open_interpreter(path, threads, _runtimes(runtime), delegate, library or delegate.library)
+        _check_input(path, running.interpreter, input_size)
         embedder = cls(
-            interpreter,
-            distribution,
+            running,
             path=path,
             input_size=input_size,
-            embedding=_find_output(path, interpreter, rank=2, dimension=dimension),
-            local=_find_output(path, interpreter, rank=4, dimension=dimension),
+            embedding=_find_output(path, running.interpreter, rank=2, dimension=dimension),
+            local=_find_output(path, running.interpreter, rank=4, dimension=dimension),
         )
         embedder.invoke(np.full((input_size, input_size, 3), 128, np.uint8))
         embedder._length(embedder._embedding.read())
@@ -137,10 +179,19 @@ class Embedder:
     @property
     def runtime(self) -> str:
         """The runtime's distribution and version, such as `ai-edge-litert 2.3.0`."""
+        distribution = self._running.distribution
         try:
-            return f"{self._distribution} {importlib.metadata.version(self._distribution)}"
+            return f"{distribution} {importlib.metadata.version(distribution)}"
         except importlib.metadata.PackageNotFoundError:  # a vendor's build that was not installed by pip
-            return self._distribution
+            return distribution
+
+    @property
+    def delegate(self) -> str:
+        """The name of the delegate that really runs it: `none` where XNNPACK was asked for and took nothing.
+
+        `tflite-runtime` has an XNNPACK that takes no int8 network.
+        """
+        return self._running.delegate.name
 
     def embed(self, picture: Picture) -> Embedding:
         """Embed a picture that `edge.image.fit` brought to `uint8` (input_size, input_size, 3).
@@ -148,14 +199,15 @@ class Embedder:
         Raises:
             Incompatible: a picture of another shape or dtype.
             ModelBroken: the network answered with zero or NaN, or not at all.
+            DelegateFailed: the same, where a vendor's delegate runs it.
         """
         self.invoke(picture)
         vector, local = self._embedding.read(), self._local.read()
         length = self._length(vector)
         if length == 0.0:
-            raise ModelBroken(f"model {self._path} answers with zeros: convert the network again")
+            raise self._broken("answers with zeros")
         if not np.isfinite(local).all():
-            raise ModelBroken(f"model {self._path} has NaN on its map: convert the network again")
+            raise self._broken("has NaN on its map")
         vector /= length
         return Embedding(vector, local)
 
@@ -165,6 +217,7 @@ class Embedder:
         Raises:
             Incompatible: a picture of another shape or dtype.
             ModelBroken: the runtime failed at it.
+            DelegateFailed: the same, where a vendor's delegate runs it.
         """
         if picture.shape != self._input_shape or picture.dtype != np.uint8:
             raise Incompatible(
@@ -176,13 +229,22 @@ class Embedder:
         try:
             self._interpreter.invoke()
         except (RuntimeError, ValueError) as error:
-            raise ModelBroken(f"model {self._path} cannot be run ({error}): convert it again") from error
+            raise self._broken(f"cannot be run ({_in_a_line(error)})") from error
+
+    def close(self) -> None:
+        """Do nothing: an interpreter in this process goes with its last reference."""
 
     def _length(self, vector: NDArray[np.float32]) -> float:
         length = math.sqrt(np.dot(vector, vector))
         if not math.isfinite(length):
-            raise ModelBroken(f"model {self._path} answers with NaN or infinity: convert the network again")
+            raise self._broken("answers with NaN or infinity")
         return length
+
+    def _broken(self, what: str) -> ShelfsightError:
+        if self._running.delegate.isolated:
+            name = self._running.delegate.name
+            return DelegateFailed(f"model {self._path} {what} by delegate {name}: check its library")
+        return ModelBroken(f"model {self._path} {what}: convert the network again")
 
 
 def open_runner(path: Path, *, threads: int = 1) -> Callable[[], None]:
@@ -195,8 +257,8 @@ def open_runner(path: Path, *, threads: int = 1) -> Callable[[], None]:
         ModelBroken: not a TFLite file, or one that no sound runtime can run.
         Incompatible: made for an Edge TPU.
     """
-    _check_file(path)
-    interpreter, _ = _open_interpreter(path, threads)
+    _check_file(path, XNNPACK)
+    interpreter = _open_interpreter(path, threads, _RUNTIMES, XNNPACK, "").interpreter
     rng = np.random.default_rng(7)
     for each in interpreter.get_input_details():
         noise = rng.integers(0, 128, each["shape"])
@@ -204,7 +266,7 @@ def open_runner(path: Path, *, threads: int = 1) -> Callable[[], None]:
     return interpreter.invoke
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path, delegate: Delegate) -> None:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -212,40 +274,131 @@ def _check_file(path: Path) -> None:
         raise ModelBroken(f"model {path} cannot be read ({reason}): sync again") from error
     if data[4:8] != b"TFL3":
         raise ModelBroken(f"model {path} is no TFLite file ({len(data)} bytes): sync or convert again")
-    if _EDGE_TPU_OPERATION in data:
+    if _EDGE_TPU_OPERATION in data and delegate.target != "edgetpu":
         raise Incompatible(
-            f"model {path} is compiled for an Edge TPU, and this device answers on its CPU: "
-            "choose the variant for the CPU"
+            f"model {path} is compiled for an Edge TPU, and {delegate.name} cannot run it: it takes an Edge "
+            "TPU and its library libedgetpu.so.1; choose the variant for the CPU"
         )
 
 
-def _open_interpreter(path: Path, threads: int) -> tuple[_Interpreter, str]:
-    """Return the first runtime's interpreter that opens the network, ready to run, and its distribution."""
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """An interpreter with a network in it, the runtime it is of, and the delegate that really runs it."""
+
+    interpreter: _Interpreter
+    distribution: str
+    delegate: Delegate
+
+
+def _runtimes(named: str | None) -> Sequence[tuple[str, str]]:
+    found = [each for each in _RUNTIMES if named in (None, each[1])]
+    if not found:
+        known = ", ".join(distribution for _, distribution in _RUNTIMES)
+        raise BadSetting(f"runtime {named!r} is not known: choose among {known}")
+    return found
+
+
+def _open_interpreter(
+    path: Path, threads: int, runtimes: Sequence[tuple[str, str]], delegate: Delegate, library: str
+) -> _Running:
+    """Open the network in the first runtime that runs it, ready to run."""
+    if delegate.library:
+        _check_library(delegate, library)
     failures = []
-    for module, distribution in _RUNTIMES:
+    for module, distribution in runtimes:
+        complaints: list[str] = []
         try:
-            with _without_chatter():
-                make: Callable[..., _Interpreter] = importlib.import_module(module).Interpreter
-                interpreter = make(model_path=str(path), num_threads=threads)
-                interpreter.allocate_tensors()
-                interpreter.invoke()
+            with without_chatter() as complaints:
+                interpreter, runs_by = _start(module, path, threads, delegate, library)
         except _FAILURES as error:
             if not isinstance(error, ImportError) and _runs_the_probe(module):
+                why = _in_a_line(error)
+                if delegate.isolated:
+                    why = "; ".join([*[line for line in complaints if line.startswith("ERROR")][:1], why])
+                    raise DelegateFailed(
+                        f"delegate {delegate.name} cannot run model {path} in {distribution} ({why}): check "
+                        "that its device is there, and that its library fits the runtime"
+                    ) from error
                 raise ModelBroken(
-                    f"model {path} cannot be opened by {distribution} ({_in_a_line(error)}): "
-                    "sync or convert it again"
+                    f"model {path} cannot be opened by {distribution} ({why}): sync or convert it again"
                 ) from error
             failures.append(f"{distribution}: {_in_a_line(error)}")
         else:
-            return interpreter, distribution
+            return _Running(interpreter, distribution, runs_by)
     raise RuntimeMissing(
         f"no TFLite runtime runs here ({'; '.join(failures)}): install one with `pip install ai-edge-litert`"
     )
 
 
+def _start(
+    module: str, path: Path, threads: int, delegate: Delegate, library: str
+) -> tuple[_Interpreter, Delegate]:
+    """Start an interpreter and run it once; return it with the delegate that really runs it."""
+    runtime = importlib.import_module(module)
+    if delegate.compiled_model:
+        return _start_compiled(runtime, path, threads, delegate), delegate
+    options: dict[str, Any] = {}
+    if delegate.library:
+        options = {"experimental_delegates": [runtime.load_delegate(library)]}
+    elif delegate == PLAIN:
+        without_xnnpack = runtime.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        options = {"experimental_op_resolver_type": without_xnnpack}
+    interpreter: _Interpreter = runtime.Interpreter(model_path=str(path), num_threads=threads, **options)
+    if delegate.library and not _is_delegated(interpreter):  # before XNNPACK takes what was left to it
+        raise RuntimeError(f"{library} takes no operation of it, so that the CPU would do all")
+    interpreter.allocate_tensors()
+    interpreter.invoke()
+    if delegate == XNNPACK and not _is_delegated(interpreter):
+        delegate = PLAIN
+    return interpreter, delegate
+
+
+def _start_compiled(runtime: Any, path: Path, threads: int, delegate: Delegate) -> _Interpreter:
+    if not runtime.__name__.startswith("ai_edge_litert."):
+        raise DelegateMissing(
+            f"delegate {delegate.name} is run by ai-edge-litert alone, and this is {runtime.__name__}: "
+            "install that, or choose other delegates"
+        )
+    litert = importlib.import_module("ai_edge_litert.compiled_model")
+    accelerator = litert.HardwareAccelerator[delegate.name.rpartition("-")[2].upper()]
+    options = litert.Options(accelerator, cpu_options=litert.CpuOptions(num_threads=threads))
+    model = litert.CompiledModel.from_file(str(path), options=options)
+    # It tells shapes, but not how numbers are quantized; of an interpreter that is never run both are heard.
+    interpreter = CompiledInterpreter(model, runtime.Interpreter(model_path=str(path)))
+    interpreter.invoke()
+    return interpreter
+
+
+def _is_delegated(interpreter: _Interpreter) -> bool:
+    """Tell whether a delegate has taken any operation; yes where the runtime does not say."""
+    operations = getattr(interpreter, "_get_ops_details", None)
+    return operations is None or any(each["op_name"] == "DELEGATE" for each in operations())
+
+
+def _check_library(delegate: Delegate, library: str) -> None:
+    """Load the library once before the runtime does, which cannot tell one that is missing from a bad one."""
+    if not library or library == "external":
+        raise DelegateMissing(
+            f"delegate {delegate.name} has no library: name its file with the setting external_library"
+        )
+    try:
+        loaded = ctypes.CDLL(library)
+    except OSError as error:
+        why = why_not_here(library) or _in_a_line(error)
+        raise DelegateMissing(
+            f"the library {library} of delegate {delegate.name} cannot be loaded ({why}): install the one "
+            "for this machine, or choose other delegates"
+        ) from error
+    if not hasattr(loaded, "tflite_plugin_create_delegate"):
+        raise DelegateFailed(
+            f"the library {library} of delegate {delegate.name} is no TFLite delegate (it has no function "
+            "tflite_plugin_create_delegate): name the right one"
+        )
+
+
 def _runs_the_probe(module: str) -> bool:
     try:
-        with _without_chatter():
+        with without_chatter():
             interpreter = importlib.import_module(module).Interpreter(model_content=_PROBE)
             interpreter.allocate_tensors()
             interpreter.invoke()
@@ -285,41 +438,3 @@ def _find_output(path: Path, interpreter: _Interpreter, *, rank: int, dimension:
     raise Incompatible(
         f"model {path} has no output `{name}` {wanted} among {shapes}: convert the right network"
     )
-
-
-_chatter_lock = Lock()
-# Information, as TFLite and TensorFlow's log mark it, and two lines that TensorFlow puts around its own.
-_CHATTER = re.compile(rb"INFO: |I\d{4} |WARNING: All log messages before absl|To enable the following instr")
-
-
-@contextmanager
-def _without_chatter() -> Iterator[None]:
-    """Keep a runtime's information and deprecation warnings off the standard error; the rest is passed on.
-
-    Runtimes write from C++, past Python's `sys.stderr`, hence the descriptor itself is turned aside.
-    """
-    with _chatter_lock, warnings.catch_warnings(), _open_scratch() as aside:
-        warnings.simplefilter("ignore")
-        if sys.stderr is not None:
-            sys.stderr.flush()
-        try:
-            kept = os.dup(2)
-        except OSError:  # a service without a standard error
-            yield
-            return
-        os.dup2(aside.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            aside.seek(0)
-            told = b"".join(line for line in aside if not _CHATTER.match(line))
-            if told:
-                os.write(2, told)
-
-
-def _open_scratch() -> IO[bytes]:
-    """Open a file without a name: in memory where there is a choice, for a device's disk may be read-only."""
-    in_memory: Callable[[str], int] | None = getattr(os, "memfd_create", None)
-    return tempfile.TemporaryFile() if in_memory is None else os.fdopen(in_memory("shelfsight"), "w+b")

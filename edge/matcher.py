@@ -6,13 +6,14 @@
 Think of it as an installed release, opened: its network, its vectors, its thresholds.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
 from edge.categories import CategoryGuess, guess_category
 from edge.disk import sha256_file
-from edge.embedder import Embedder, Embedding
+from edge.embedder import AnyEmbedder, Embedder, Embedding
 from edge.errors import (
     BadManifest,
     FormatTooNew,
@@ -36,6 +37,12 @@ GOLDEN_TOLERANCE = 0.02
 """How far a similarity may stray from the signed one: runtimes and processors round int8 differently."""
 
 _KIN = 12  # further candidates that a category is guessed from
+
+OpenEmbedder = Callable[[Path, Release], tuple[Variant, AnyEmbedder]]
+"""Opens a network file of the release in a folder, and says which: whoever runs networks in another way.
+
+It checks the file by `check_model` first.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +138,12 @@ class Matcher:
     """
 
     def __init__(
-        self, release: Release, variant: Variant, stack: SegmentStack, embedder: Embedder, index: SearchIndex
+        self,
+        release: Release,
+        variant: Variant,
+        stack: SegmentStack,
+        embedder: AnyEmbedder,
+        index: SearchIndex,
     ) -> None:
         self.release = release
         self.variant = variant
@@ -140,11 +152,19 @@ class Matcher:
         self.index = index
 
     @classmethod
-    def open(cls, folder: Path, *, variant: str | None = None, threads: int = 1) -> "Matcher":
+    def open(
+        cls,
+        folder: Path,
+        *,
+        variant: str | None = None,
+        threads: int = 1,
+        open_embedder: OpenEmbedder | None = None,
+    ) -> "Matcher":
         """Open the release in `folder`: release.json, its hash-named files, index.ann and index.json.
 
         Every file's hash is checked before it is mapped. `variant` names one of the release's network files;
-        without it the first for the CPU answers. `threads` is what one run of the network may use.
+        without it the first for the CPU answers. `threads` is what one run of the network may use. Who gives
+        `open_embedder` decides both in it.
 
         Raises:
             StepBack: a file is missing or spoiled, or the network does not work: take the release before.
@@ -152,17 +172,13 @@ class Matcher:
             RuntimeMissing: no TFLite runtime runs here.
         """
         release = _read_release(folder)
-        chosen = choose_variant(release.variants, variant, f"release {release.version}", Incompatible)
+        if open_embedder is None:
+            chosen = choose_variant(release.variants, variant, f"release {release.version}", Incompatible)
+            open_embedder = _opener(chosen, threads)
         stack = _open_stack(release, folder)
         record = IndexRecord.read(folder / "index.json")
         index = SearchIndex.open(stack, folder / "index.ann", record, release.recipe)
-        _check_model(folder / chosen.sha256, chosen)
-        embedder = Embedder.open(
-            folder / chosen.sha256,
-            dimension=release.dimension,
-            input_size=release.input_size,
-            threads=threads,
-        )
+        chosen, embedder = open_embedder(folder, release)
         return cls(release, chosen, stack, embedder, index)
 
     def match_photo(self, photo: bytes, *, top: int = 5) -> Answer:
@@ -320,13 +336,30 @@ def _open_stack(release: Release, folder: Path) -> SegmentStack:
     return stack
 
 
-def _check_model(path: Path, variant: Variant) -> None:
+def check_model(path: Path, variant: Variant) -> None:
+    """Check that the network file at `path` is the one that was signed as `variant`.
+
+    Raises:
+        ModelBroken: it is missing, or another.
+    """
     try:
         found = sha256_file(path)
     except StorageUnusable as error:
         raise ModelBroken(f"model file {path} is missing: sync again") from error
     if found != variant.sha256:
         raise ModelBroken(f"model file {path} has sha256 {found}, not its own name: sync again")
+
+
+def _opener(variant: Variant, threads: int) -> OpenEmbedder:
+    """Return what runs this variant in this process."""
+
+    def open_variant(folder: Path, release: Release) -> tuple[Variant, AnyEmbedder]:
+        path = folder / variant.sha256
+        check_model(path, variant)
+        size, dimension = release.input_size, release.dimension
+        return variant, Embedder.open(path, dimension=dimension, input_size=size, threads=threads)
+
+    return open_variant
 
 
 def _load_golden(path: Path, golden: Golden) -> bytes:

@@ -182,9 +182,10 @@ def test_nothing_is_printed_and_a_real_complaint_is_not_swallowed(tiny_model: Mo
     script = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from edge.embedder import Embedder, _without_chatter\n"
+        "from edge.chatter import without_chatter\n"
+        "from edge.embedder import Embedder\n"
         "Embedder.open(Path(sys.argv[1]), dimension=16, input_size=32)\n"
-        "with _without_chatter():\n"
+        "with without_chatter():\n"
         "    os.write(2, b'INFO: a delegate\\nERROR: a real complaint\\n')\n"
     )
     done = run_python(script, str(tiny_model.path(tiny_model.variant())))
