@@ -1,0 +1,115 @@
+"""Whether the machine held still while something was timed: for how long it kept this thread from running.
+
+Another program on the same core, or another guest on the same server, takes time that no clock around the
+measured work can tell from the work itself. Two things give it away, and neither needs a second thread, which
+would take a core from what is measured:
+
+- A thread that never waits on purpose runs for as long as the clock on the wall does. What its own processor
+  time lacks was taken: by another program, or by a hypervisor that owns up to it. This is exact, and covers
+  all the time in which the thread did not wait on purpose; the kernel counts those waits.
+- A hypervisor that does not own up stops the processor's clock with the rest. A loop that only reads the time
+  sees such a hole all the same. A tenth of the time is spent in that loop, in turn with the measured work, and
+  speaks for the whole: also where that work waits on purpose, for an accelerator or for other threads.
+"""
+
+import resource
+from dataclasses import dataclass
+from time import perf_counter, thread_time
+
+MOST_STALLED = 0.01
+"""The share of the time, 0 to 1, beyond which a run does not count."""
+
+_HOLE_S = 0.001  # the loop comes around in a fraction of a microsecond, and an interrupt takes a few of them
+_LOOKING = 0.1
+_SHORTEST_LOOK_S = 0.0005
+_THREAD = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)  # the former is Linux's
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Where this thread's clocks stand: seconds on the wall, seconds it has run, times it waited on purpose."""
+
+    wall_s: float
+    ran_s: float
+    waits: int
+
+    @classmethod
+    def take(cls) -> "Reading":
+        """Read the clocks of the calling thread."""
+        return cls(perf_counter(), thread_time(), resource.getrusage(_THREAD).ru_nvcsw)
+
+
+class StallWatch:
+    """Watch over the thread that times something, and tell which share of the time it was kept from running.
+
+        with StallWatch() as watch:
+            for _ in range(300):
+                ...  # a round of what is timed
+                watch.look()
+        watch.share, watch.counts
+
+    Without `look` there is one look, at the end. No other thread of this process may be busy during a look.
+    """
+
+    def __init__(self) -> None:
+        self._since = Reading.take()
+        self._judged_s = self._taken_s = 0.0
+        self._looked_s = self._hidden_s = 0.0
+
+    def __enter__(self) -> "StallWatch":
+        self._since = Reading.take()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.look()
+
+    def look(self) -> None:
+        """Judge the time since the last look, then look at the machine for a tenth as long."""
+        before = Reading.take()
+        self.judge(self._since, before)
+        holes_s = _holes(max(_SHORTEST_LOOK_S, _LOOKING * (before.wall_s - self._since.wall_s)))
+        self._since = Reading.take()
+        self.judge(before, self._since, holes_s)
+
+    def judge(self, before: Reading, after: Reading, holes_s: float | None = None) -> None:
+        """Take into account what the clocks read before and after a stretch of work, or of looking.
+
+        Of looking there are `holes_s`, the seconds that passed between two glances at the time.
+        """
+        if after.waits != before.waits:
+            return  # whether it would have been let nobody knows
+        wall_s = after.wall_s - before.wall_s
+        taken_s = max(0.0, wall_s - (after.ran_s - before.ran_s))
+        self._judged_s += wall_s
+        self._taken_s += taken_s
+        if holes_s is not None:
+            self._looked_s += wall_s
+            self._hidden_s += max(0.0, holes_s - taken_s)
+
+    @property
+    def share(self) -> float:
+        """The share of the time, 0 to 1, in which this thread had something to do and was kept from it.
+
+        1.0 where nothing could be judged: such a run must not count.
+        """
+        if self._judged_s == 0.0 or self._looked_s == 0.0:
+            return 1.0
+        return min(1.0, self._taken_s / self._judged_s + self._hidden_s / self._looked_s)
+
+    @property
+    def counts(self) -> bool:
+        """Whether what was timed may be reported: the machine stalled for at most `MOST_STALLED` of it."""
+        return self.share <= MOST_STALLED
+
+
+def _holes(seconds: float) -> float:
+    """Read the time over and over for so many seconds, and sum up where it jumped."""
+    holes_s = 0.0
+    last = perf_counter()
+    end = last + seconds
+    while last < end:
+        now = perf_counter()
+        if now - last > _HOLE_S:
+            holes_s += now - last
+        last = now
+    return holes_s
