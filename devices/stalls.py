@@ -7,9 +7,9 @@ would take a core from what is measured:
 - A thread that never waits on purpose runs for as long as the clock on the wall does. What its own processor
   time lacks was taken: by another program, or by a hypervisor that owns up to it. This is exact, and covers
   all the time in which the thread did not wait on purpose; the kernel counts those waits.
-- A hypervisor that does not own up stops the processor's clock with the rest. A loop that only reads the time
-  sees such a hole all the same. A tenth of the time is spent in that loop, in turn with the measured work, and
-  speaks for the whole: also where that work waits on purpose, for an accelerator or for other threads.
+- A hypervisor that does not own up stops the processor's clock with the rest. A loop that only reads the
+  time sees such a hole all the same. A tenth of the time is spent in that loop, in turn with the measured
+  work, and speaks for the whole: also where that work waits on purpose, for an accelerator or other threads.
 """
 
 import resource
@@ -27,7 +27,7 @@ _THREAD = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)  # the former
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Where this thread's clocks stand: seconds on the wall, seconds it has run, times it waited on purpose."""
+    """Where this thread's clocks stand: seconds on the wall, seconds run, and its waits on purpose."""
 
     wall_s: float
     ran_s: float
