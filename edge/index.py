@@ -1,20 +1,21 @@
 """Find the products whose vectors are nearest to one vector; the only door to Annoy.
 
 Think of it as a card index beside the segments: it may say where to look, never how similar something is.
-Annoy's forest of random planes proposes rows of the base, rows of the deltas are all looked at, and every
-similarity is computed anew from the signed int8 rows. Distances never leave this module; what it hands out is
-cosine similarity, bigger is better.
+Annoy's forest of random planes, or cells around centers (`edge.cells`), propose rows of the base; rows of the
+deltas are all looked at, and every similarity is computed anew from the signed int8 rows. Distances never
+leave this module; what it hands out is cosine similarity, bigger is better.
 
 An Annoy file is mapped and trusted blindly by Annoy: one that was cut at a node boundary loads and then kills
 the process at the first question. Hence size and hash are checked before it is mapped, and it is written
 whole, once, by this device for itself.
 """
 
+import math
 import os
 import re
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -22,10 +23,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.cells import Cells, build_cells
 from edge.disk import sha256_file, storage_error, sync_folder, write_atomically
 from edge.errors import Incompatible, IndexBroken, ModelBroken, StorageUnusable
 from edge.fields import Fields, canonical_json, parse_json
 from edge.recipe import IndexRecipe
+from edge.scan import RowScan, can_compare
 from edge.scoring import ScoreRule
 from edge.segments import SegmentStack
 
@@ -36,14 +39,24 @@ if TYPE_CHECKING:
 # and rows of products that a delta removed are still in the index.
 _CANDIDATES = (200, 1600)
 # Components (rows times dimension) up to which looking at every row is out of question the faster way, 1 MB,
-# and from which its 32 MB of float32 are more than a device has to spare, however fast it would be.
+# and from which its floats (without NumKong), its int8 rows (with it) or Annoy's trees are more than a device
+# has to spare, however fast they would be.
 _SURELY_SCANNED = 250_000
-_NEVER_SCANNED = 8_000_000
+_NEVER_SCANNED_AS_FLOATS = 8_000_000
+_NEVER_SCANNED = 64_000_000
+_NEVER_PLANTED = 64_000_000
+_WORTH_MISSING_ROWS_MS = 0.2  # a scan misses nothing, and is left for what is that much faster
 _TIMED_QUERIES = 24
 _CACHES = 8 * 1024 * 1024  # bytes that push an index out of a core's own caches, as a network does
 _BLOCK = 4096  # rows dequantized at a time where all are visited, 4 MB at 256 components
 _COMPLETED = 16  # products that get all of their rows looked at, of those that Annoy proposes some rows of
 _BEST_ROW = ScoreRule()
+_Proposer = Callable[[NDArray[np.float32], int], NDArray[np.intp]]
+"""Names about so many base rows that are most similar to a unit vector, dead ones too, in any order."""
+
+METHODS = ("scan", "annoy", "cells")
+_TIMED = ("annoy", "scan", "cells")
+ANNOY_FILE, CELLS_FILE = "index.ann", "index.cells"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +73,17 @@ class Hit:
 class IndexRecord:
     """What `index.json` says: the hash of index.ann, and how this device searches this catalog.
 
-    `method` is `scan` (every row is looked at) or `annoy`; the times are medians of a search in milliseconds,
-    or None where the size of the catalog left nothing to measure.
+    `method` is `scan` (every row is looked at), `annoy` or `cells`; the times are medians of a search in
+    milliseconds, None where there was nothing to measure. `cells_sha256` is the hash of index.cells, None
+    where that is not used.
     """
 
     sha256: str
     method: str
     annoy_ms: float | None = None
     scan_ms: float | None = None
+    cells_ms: float | None = None
+    cells_sha256: str | None = None
 
     @classmethod
     def read(cls, path: Path) -> "IndexRecord":
@@ -81,9 +97,11 @@ class IndexRecord:
         except OSError as error:
             raise IndexBroken(f"{path} cannot be read; install the release again") from error
         fields = Fields(str(path), parse_json(data, str(path), IndexBroken), IndexBroken)
-        sha256, method = fields.sha256("sha256"), fields.one_of("method", ("scan", "annoy"))
-        times = [fields.rest().get(name) for name in ("annoy_ms", "scan_ms")]
-        return cls(sha256, method, *(each if isinstance(each, float) else None for each in times))
+        sha256, method = fields.sha256("sha256"), fields.one_of("method", METHODS)
+        cells_sha256 = fields.sha256("cells_sha256") if method == "cells" else None
+        rest = fields.rest()
+        annoy_ms, scan_ms, cells_ms = (_milliseconds(rest.get(f"{name}_ms")) for name in _TIMED)
+        return cls(sha256, method, annoy_ms, scan_ms, cells_ms, cells_sha256)
 
     def write(self, path: Path) -> None:
         """Write index.json as canonical JSON.
@@ -91,8 +109,9 @@ class IndexRecord:
         Raises:
             NoSpace, StorageUnusable: The folder cannot be written.
         """
-        times = {"annoy_ms": self.annoy_ms, "scan_ms": self.scan_ms}
-        write_atomically(path, canonical_json({"sha256": self.sha256, "method": self.method, **times}))
+        record = {"sha256": self.sha256, "method": self.method, "annoy_ms": self.annoy_ms}
+        record |= {"scan_ms": self.scan_ms, "cells_ms": self.cells_ms, "cells_sha256": self.cells_sha256}
+        write_atomically(path, canonical_json(record))
 
 
 def prepare_index(
@@ -100,37 +119,59 @@ def prepare_index(
 ) -> IndexRecord:
     """Build index.ann in `folder`, find out which way of searching is faster here, and write index.json.
 
-    Where memory is fast and the catalog small, looking at every row beats Annoy: on a server CPU, between two
-    runs of a network, 10,000 x 256 take 0.4 ms by scan and 0.8 ms by Annoy, and they meet near 20,000 rows.
-    Machines differ, so this one is asked, with the `rule` that products are scored by. A scan also misses
-    nothing.
+    Small catalogs are scanned, which misses nothing; in large ones cells or Annoy's trees are faster.
+    Machines differ, so this one is asked, with the `rule` that products are scored by. What is not used is
+    not kept, but for a small index.ann.
 
     Raises:
         NoSpace, StorageUnusable: The folder cannot be written.
     """
-    path = folder / "index.ann"
-    sha256 = build_annoy(stack, path, recipe)
     components = int(stack.alive.sum()) * stack.dimension
+    path = folder / ANNOY_FILE
+    if components > _NEVER_PLANTED and can_compare():
+        write_atomically(path, b"")
+        sha256 = sha256_file(path)
+    else:
+        sha256 = build_annoy(stack, path, recipe)
     if components <= _SURELY_SCANNED or stack.base_row_count == 0:
         record = IndexRecord(sha256, "scan")
-    elif components > _NEVER_SCANNED:
-        record = IndexRecord(sha256, "annoy")
     else:
-        record = _measure(stack, path, sha256, recipe, rule)
+        record = _measure(stack, folder, sha256, recipe, rule)
     record.write(folder / "index.json")
     return record
 
 
 def _measure(
-    stack: SegmentStack, path: Path, sha256: str, recipe: IndexRecipe, rule: ScoreRule
+    stack: SegmentStack, folder: Path, sha256: str, recipe: IndexRecipe, rule: ScoreRule
 ) -> IndexRecord:
-    """Time both ways in turn on the catalog's own vectors, each time with other data in the caches."""
-    ways = {
-        method: SearchIndex.open(stack, path, IndexRecord(sha256, method), recipe)
-        for method in ("annoy", "scan")
-    }
+    """Time the ways in turn on the catalog's own vectors, each time with other data in the caches."""
+    components = int(stack.alive.sum()) * stack.dimension
+    cells_sha256 = None
+    methods = ["annoy"] if (folder / ANNOY_FILE).stat().st_size else []
+    if components <= (_NEVER_SCANNED if can_compare() else _NEVER_SCANNED_AS_FLOATS):
+        methods.append("scan")
+    if can_compare():
+        build_cells(stack, folder / CELLS_FILE, recipe.seed)
+        cells_sha256 = sha256_file(folder / CELLS_FILE)
+        methods.append("cells")
+    record = IndexRecord(sha256, methods[0], cells_sha256=cells_sha256)
+    times = _times(stack, folder, [replace(record, method=method) for method in methods], recipe, rule)
+    fastest = min(times, key=lambda method: times[method])
+    if times.get("scan", math.inf) < times[fastest] + _WORTH_MISSING_ROWS_MS:
+        fastest = "scan"
+    if fastest != "cells":
+        (folder / CELLS_FILE).unlink(missing_ok=True)
+        cells_sha256 = None
+    annoy_ms, scan_ms, cells_ms = (times.get(method) for method in _TIMED)
+    return IndexRecord(sha256, fastest, annoy_ms, scan_ms, cells_ms, cells_sha256)
+
+
+def _times(
+    stack: SegmentStack, folder: Path, records: list[IndexRecord], recipe: IndexRecipe, rule: ScoreRule
+) -> dict[str, float]:
+    ways = {each.method: SearchIndex.open(stack, folder / ANNOY_FILE, each, recipe) for each in records}
     rows = np.linspace(0, stack.base_row_count - 1, _TIMED_QUERIES).astype(np.intp)
-    times: dict[str, list[float]] = {"annoy": [], "scan": []}
+    times: dict[str, list[float]] = {method: [] for method in ways}
     other = np.zeros(_CACHES, dtype=np.uint8)
     for query in stack.vectors(rows):
         for method, index in ways.items():
@@ -138,8 +179,7 @@ def _measure(
             began = time.perf_counter()
             index.search(query, 5, rule)
             times[method].append(1000 * (time.perf_counter() - began))
-    annoy_ms, scan_ms = (round(median(times[method]), 3) for method in ("annoy", "scan"))
-    return IndexRecord(sha256, "scan" if scan_ms <= annoy_ms else "annoy", annoy_ms, scan_ms)
+    return {method: round(median(each), 3) for method, each in times.items()}
 
 
 def build_annoy(stack: SegmentStack, path: Path, recipe: IndexRecipe) -> str:
@@ -158,7 +198,7 @@ def build_annoy(stack: SegmentStack, path: Path, recipe: IndexRecipe) -> str:
         return sha256_file(path)
     forest = _new_forest(stack.dimension)
     forest.set_seed(recipe.seed)
-    for rows, vectors in _base_blocks(stack, np.arange(stack.base_row_count)):
+    for rows, vectors in _blocks(stack, np.arange(stack.base_row_count)):
         for row, vector in zip(rows.tolist(), vectors.tolist(), strict=True):
             forest.add_item(row, vector)
     forest.build(recipe.trees, n_jobs=1)
@@ -176,39 +216,49 @@ def build_annoy(stack: SegmentStack, path: Path, recipe: IndexRecipe) -> str:
 
 
 class SearchIndex:
-    """Search over a segment stack: Annoy over the base and a scan over the deltas, or a scan over everything.
+    """Search over a segment stack: a scan of all rows, or cells or Annoy for the base and a scan of deltas.
+
+    Either only names the products that may be meant; what they score is computed from all of their rows.
 
     Attributes:
-        exact: Whether every living row is looked at.
+        method: `scan`, `annoy` or `cells`.
+        fast: Whether rows are scanned by NumKong.
     """
 
-    def __init__(self, stack: SegmentStack, forest: "AnnoyIndex | None", recipe: IndexRecipe) -> None:
+    def __init__(self, stack: SegmentStack, method: str = "scan", propose: _Proposer | None = None) -> None:
+        self.method = method
         self._stack = stack
-        self._forest = forest
-        self._recipe = recipe
+        self._propose = propose
         living = np.flatnonzero(stack.alive)
         # Product by product, so that each is scored in one pass.
         self._living = living[np.argsort(stack.row_product[living], kind="stable")]
         self._row_counts = np.bincount(stack.row_product[living], minlength=len(stack.skus))
-        self._ends = np.cumsum(self._row_counts)
+        self._starts = np.cumsum(self._row_counts) - self._row_counts
         self._scanned_rows = self._living
-        if forest is not None:
+        if propose is not None:
             self._scanned_rows = self._living[self._living >= stack.base_row_count]
-        self._scanned = stack.vectors(self._scanned_rows)
-        self._scanned_products, self._starts = self._products_of(self._scanned_rows)
-        self.exact = forest is None
+        self._scan = RowScan(stack.raw(self._scanned_rows))
+        self._scanned_products, self._scanned_starts = self._products_of(self._scanned_rows)
+        self.fast = self._scan.fast
+
+    @property
+    def exact(self) -> bool:
+        """Whether every living row is looked at."""
+        return self._propose is None
 
     @classmethod
     def open(cls, stack: SegmentStack, path: Path, record: IndexRecord, recipe: IndexRecipe) -> "SearchIndex":
-        """Check the index file that `build_annoy` wrote for this stack, and map it if it is to be used.
+        """Check the index file at `path` that `build_annoy` wrote for this stack, and map what is to be used.
 
         Raises:
             IndexBroken: The file is missing, is not a whole number of nodes of this dimension, has another
-                hash, or holds another number of rows than the base.
+                hash, or holds another number of rows than the base; or the cells beside it do not.
         """
-        _check_file(path, record.sha256, stack)
+        _check_file(path, record, stack)
         if record.method == "scan" or stack.base_row_count == 0:
-            return cls(stack, None, recipe)
+            return cls(stack)
+        if record.method == "cells":
+            return cls(stack, "cells", _open_cells(path.with_name(CELLS_FILE), record, stack).nearest)
         forest = _new_forest(stack.dimension)
         try:
             forest.load(str(path))
@@ -221,7 +271,12 @@ class SearchIndex:
                 f"index {path} holds {forest.get_n_items()} rows and the base {stack.base_row_count}; "
                 "install the release again"
             )
-        return cls(stack, forest, recipe)
+
+        def propose(query: NDArray[np.float32], wanted: int) -> NDArray[np.intp]:
+            search_k = max(recipe.search_k, 2 * wanted)
+            return np.array(forest.get_nns_by_vector(query.tolist(), wanted, search_k), dtype=np.intp)
+
+        return cls(stack, "annoy", propose)
 
     def search(
         self, vector: NDArray[np.float32], count: int, rule: ScoreRule = _BEST_ROW, *, spare: int = 0
@@ -237,15 +292,20 @@ class SearchIndex:
             ModelBroken: A vector that is zero or not finite.
         """
         query = self._unit(vector)
-        scanned = np.einsum("ij,j->i", self._scanned, query)
-        if self._forest is None:
-            groups = _Groups(self._scanned_rows, scanned, self._scanned_products, self._starts)
-            return self._best(groups, count + spare, rule)
+        scanned, error = self._scan.similarities(query)
+        if self._propose is None:
+            groups = _Groups(scanned, self._scanned_products, self._scanned_starts)
+            return self._best(self._promising(groups, count + spare, rule, error), query, count + spare, rule)
         for wanted in _CANDIDATES:
             groups = self._proposed(query, scanned, wanted)
             if len(groups.products) >= count:
-                return self._best(self._completed(groups, query, count + spare, rule), count + spare, rule)
-        return self._best(self._everything(query, scanned), count, rule)
+                # What was proposed are the nearest rows, and what is left out of a product adds little; but a
+                # rule that takes the mean would hold that against products of many rows.
+                most = max(count + spare, _COMPLETED)
+                products = self._promising(groups, most, rule, error)
+                return self._best(products, query, count + spare, rule)
+        groups = self._grouped(*self._everything(query))
+        return self._best(self._promising(groups, count, rule, error), query, count, rule)
 
     def _unit(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         if vector.shape != (self._stack.dimension,):
@@ -259,71 +319,65 @@ class SearchIndex:
             raise ModelBroken(f"the model gave a vector of length {length}; convert the network again")
         return (vector / length).astype(np.float32)
 
-    def _candidates(self, query: NDArray[np.float32], wanted: int) -> NDArray[np.intp]:
-        """Ask Annoy for base rows; the living ones of them, ascending."""
-        assert self._forest is not None
-        search_k = max(self._recipe.search_k, 2 * wanted)
-        found = np.array(self._forest.get_nns_by_vector(query.tolist(), wanted, search_k), dtype=np.intp)
-        found.sort()
-        return found[self._stack.alive[found]]
-
     def _proposed(self, query: NDArray[np.float32], scanned: NDArray[np.float32], wanted: int) -> "_Groups":
-        """Measure the rows that Annoy proposes, beside those that are always looked at."""
-        rows = self._candidates(query, wanted)
+        """Measure the rows that are proposed, beside those that are always looked at."""
+        assert self._propose is not None
+        found = np.sort(self._propose(query, wanted))
+        rows = found[self._stack.alive[found]]
         similarities = np.einsum("ij,j->i", self._stack.vectors(rows), query)
         return self._grouped(
             np.concatenate([rows, self._scanned_rows]), np.concatenate([similarities, scanned])
         )
 
-    def _completed(
-        self, groups: "_Groups", query: NDArray[np.float32], count: int, rule: ScoreRule
-    ) -> "_Groups":
-        """Look at every row of the most promising products, where more than a product's best row counts.
-
-        Annoy proposes the nearest rows, so what it left out of a product adds little; but a rule that takes
-        the mean would hold it against products of many rows.
-        """
-        if rule.temperature <= 0:
-            return groups
-        scores = rule.scores(groups.similarities, groups.starts, self._row_counts[groups.products])
-        most = max(count, _COMPLETED)
-        if most < len(scores):
-            chosen = np.sort(groups.products[np.argpartition(scores, -most)[-most:]])
-        else:
-            chosen = groups.products
-        rows = np.concatenate([self._rows_of(number) for number in chosen.tolist()])
-        similarities = np.einsum("ij,j->i", self._stack.vectors(rows), query)
-        return _Groups(rows, similarities, *self._products_of(rows))
-
-    def _everything(self, query: NDArray[np.float32], scanned: NDArray[np.float32]) -> "_Groups":
+    def _everything(self, query: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         """Look at every living row: only where hundreds of candidates were fewer products than wanted."""
-        living = np.flatnonzero(self._stack.alive[: self._stack.base_row_count])
-        blocks = [np.einsum("ij,j->i", vectors, query) for _, vectors in _base_blocks(self._stack, living)]
-        return self._grouped(np.concatenate([living, self._scanned_rows]), np.concatenate([*blocks, scanned]))
+        blocks = [np.einsum("ij,j->i", vectors, query) for _, vectors in _blocks(self._stack, self._living)]
+        return self._living, np.concatenate(blocks)
 
-    def _best(self, groups: "_Groups", count: int, rule: ScoreRule) -> list[Hit]:
-        """Name the best `count` products, best first."""
-        if len(groups.starts) == 0:
-            return []
+    def _promising(self, groups: "_Groups", count: int, rule: ScoreRule, error: float) -> NDArray[np.int32]:
+        """Name every product that may be among the best `count`, where similarities are off by `error`."""
+        if rule.temperature > 0:
+            groups = self._plausible(groups, count, rule, error)
         scores = rule.scores(groups.similarities, groups.starts, self._row_counts[groups.products])
-        # Sorting thousands to name five would take longer than looking at them.
-        least = np.partition(scores, -count)[-count] if count < len(scores) else scores.min()
-        some = np.flatnonzero(scores >= least)
-        named = some[np.argsort(-scores[some], kind="stable")][:count]  # equal ones stay in the order of skus
-        ends = np.append(groups.starts[1:], len(groups.rows))
+        # A score lies no further off than the similarities that it was made of.
+        return groups.products[scores >= _largest(scores, count) - 2 * error]
+
+    def _plausible(self, groups: "_Groups", count: int, rule: ScoreRule, error: float) -> "_Groups":
+        """Leave out products whose best row alone rules them out, so that few have to be scored."""
+        best = np.maximum.reduceat(groups.similarities, groups.starts) if len(groups.starts) else np.zeros(0)
+        logs = np.log(self._row_counts[groups.products])
+        least = best - rule.temperature * rule.count_weight * logs
+        most = least + rule.temperature * logs
+        some = np.flatnonzero(most >= _largest(least, count) - 2 * error)
+        ends = np.append(groups.starts[1:], len(groups.similarities))
+        lengths = ends[some] - groups.starts[some]
+        places, starts = _runs(groups.starts[some], lengths)
+        return _Groups(groups.similarities[places], groups.products[some], starts)
+
+    def _best(
+        self, products: NDArray[np.int32], query: NDArray[np.float32], count: int, rule: ScoreRule
+    ) -> list[Hit]:
+        """Score products, ascending, by all of their rows, exactly, and name the best `count`, best first."""
+        if len(products) == 0:
+            return []
+        counts = self._row_counts[products]
+        places, starts = _runs(self._starts[products], counts)
+        rows = self._living[places]
+        similarities = np.einsum("ij,j->i", self._stack.vectors(rows), query)
+        scores = rule.scores(similarities, starts, counts)
+        named = np.argsort(-scores, kind="stable")[:count]  # equal ones stay in the order of skus
         hits = []
         for number in named.tolist():
-            start, end = groups.starts[number], ends[number]
-            best = start + int(groups.similarities[start:end].argmax())
-            sku = self._stack.skus[groups.products[number]]
-            similarity = float(groups.similarities[best])
-            hits.append(Hit(sku, similarity, int(groups.rows[best]), float(scores[number])))
+            start = int(starts[number])
+            best = start + int(similarities[start : start + int(counts[number])].argmax())
+            sku = self._stack.skus[products[number]]
+            hits.append(Hit(sku, float(similarities[best]), int(rows[best]), float(scores[number])))
         return hits
 
     def _grouped(self, rows: NDArray[np.intp], similarities: NDArray[np.float32]) -> "_Groups":
         """Bring living rows in any order, no row twice, into groups by product."""
         places = np.argsort(self._stack.row_product[rows], kind="stable")
-        return _Groups(rows[places], similarities[places], *self._products_of(rows[places]))
+        return _Groups(similarities[places], *self._products_of(rows[places]))
 
     def _products_of(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
         """Name the products of rows that are grouped by product, and where the rows of each begin."""
@@ -331,30 +385,44 @@ class SearchIndex:
         starts = np.flatnonzero(np.diff(products, prepend=-1))
         return products[starts], starts
 
-    def _rows_of(self, product: int) -> NDArray[np.intp]:
-        """List a product's living rows, ascending."""
-        return self._living[self._ends[product] - self._row_counts[product] : self._ends[product]]
-
 
 @dataclass(frozen=True, slots=True)
 class _Groups:
-    """Living rows and their similarities, (n,), those of each product together; products and rows ascend.
+    """Similarities of living rows, (n,), those of each product together; products ascend.
 
     `products` and `starts`, (products,), say whose they are and where those of each begin.
     """
 
-    rows: NDArray[np.intp]
     similarities: NDArray[np.float32]
     products: NDArray[np.int32]
     starts: NDArray[np.intp]
 
 
-def _base_blocks(
+def _largest(values: NDArray[np.floating], count: int) -> float:
+    """Return the `count`-th largest value, the least where there are fewer."""
+    if len(values) == 0:
+        return 0.0
+    return float(np.partition(values, -count)[-count] if count < len(values) else values.min())
+
+
+def _runs(
+    starts: NDArray[np.integer], lengths: NDArray[np.integer]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """List the places of several runs one after the other, and where each run begins in that list."""
+    begins = np.cumsum(lengths) - lengths
+    return np.arange(int(lengths.sum())) + np.repeat(starts - begins, lengths), begins
+
+
+def _blocks(
     stack: SegmentStack, rows: NDArray[np.intp]
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK]
         yield block, stack.vectors(block)
+
+
+def _milliseconds(value: object) -> float | None:
+    return value if isinstance(value, float) else None
 
 
 def _new_forest(dimension: int) -> "AnnoyIndex":
@@ -380,17 +448,23 @@ def _save(forest: "AnnoyIndex", part: Path) -> None:
         os.close(handle)
 
 
-def _check_file(path: Path, sha256: str, stack: SegmentStack) -> None:
+def _open_cells(path: Path, record: IndexRecord, stack: SegmentStack) -> Cells:
+    if record.cells_sha256 is None or not path.is_file() or sha256_file(path) != record.cells_sha256:
+        raise IndexBroken(f"{path} is missing or spoiled; install the release again")
+    return Cells.open(path, stack.base_row_count, stack.dimension)
+
+
+def _check_file(path: Path, record: IndexRecord, stack: SegmentStack) -> None:
     node = 4 * (stack.dimension + 3)  # n_descendants, two children, then the components, each 4 bytes
     try:
         size = path.stat().st_size
         found = sha256_file(path)
     except (OSError, StorageUnusable) as error:
         raise IndexBroken(f"index {path} cannot be read; install the release again") from error
-    if size % node or (size == 0) != (stack.base_row_count == 0):
+    if size % node or (record.method == "annoy" and (size == 0) != (stack.base_row_count == 0)):
         raise IndexBroken(
             f"index {path} is {size} bytes, not nodes of {node} over {stack.base_row_count} rows; "
             "install the release again"
         )
-    if found != sha256:
-        raise IndexBroken(f"index {path} has sha256 {found}, not {sha256}; install the release again")
+    if found != record.sha256:
+        raise IndexBroken(f"index {path} has sha256 {found}, not {record.sha256}; install the release again")

@@ -101,7 +101,10 @@ def is_whole(folder: Path) -> bool:
 def _index_is_whole(folder: Path) -> bool:
     try:
         said: object = json.loads((folder / "index.json").read_bytes())
-        return isinstance(said, dict) and said.get("sha256") == sha256_file(folder / "index.ann")
+        if not isinstance(said, dict) or said.get("sha256") != sha256_file(folder / "index.ann"):
+            return False
+        cells = said.get("cells_sha256")
+        return cells is None or cells == sha256_file(folder / "index.cells")
     except (OSError, ValueError, RecursionError, StorageUnusable):
         return False
 

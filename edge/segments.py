@@ -74,6 +74,17 @@ def quantize_rows(vectors: NDArray[np.float32], scale: float) -> NDArray[np.int8
     return steps.clip(-127, 127).astype(np.int8)
 
 
+def unit_rows(rows: NDArray[np.int8]) -> NDArray[np.float32]:
+    """Dequantize int8 rows to float32 unit vectors, shape (n, dimension).
+
+    The scale cancels out when a row is brought back to unit length, so it is not needed: one rounding less,
+    and equal rows give equal vectors wherever they stand.
+    """
+    vectors = rows.astype(np.float32)
+    vectors /= np.maximum(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)), 1)[:, np.newaxis]
+    return vectors
+
+
 def encode_base(content: Content) -> bytes:
     """Write everything in `content` as one base segment; the same content always gives the same bytes.
 
@@ -188,15 +199,8 @@ class SegmentStack:
         return found
 
     def vectors(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Dequantize the rows with these numbers to float32 unit vectors, shape (n, dimension).
-
-        The scale cancels out when a row is brought back to unit length, so it is not multiplied in: one
-        rounding less, and equal rows give equal vectors wherever they stand.
-        """
-        found = self.raw(rows).astype(np.float32)
-        lengths = np.sqrt(np.einsum("ij,ij->i", found, found))
-        found /= np.maximum(lengths, 1)[:, np.newaxis]
-        return found
+        """Dequantize the rows with these numbers to float32 unit vectors, shape (n, dimension)."""
+        return unit_rows(self.raw(rows))
 
     def rows_of(self, sku: str) -> NDArray[np.intp]:
         """List the numbers of a product's living rows, ascending; empty when it has none or is not known."""
