@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from edge.delegates import delegate_order
 from edge.disk import write_atomically
 from edge.errors import BadSetting, StorageUnusable
 
@@ -20,7 +21,8 @@ PREFIX = "SHELFSIGHT_"
 class Settings:
     """Everything a device is told. Later sources win: profile, `device.toml`, environment, flags.
 
-    `data` is the folder of this device; times are in seconds, the camera's size in pixels.
+    `data` is the folder of this device; times are in seconds, the camera's size in pixels. `profile` is one
+    of `profile_names()`, or the path of a TOML file of your own for hardware that none of them knows.
 
     `delegates` are tried in this order (`edge.delegates`), each with the library that is named for it;
     `variant` names one file instead of what they run. `runtime` names the one TFLite runtime to use.
@@ -64,7 +66,6 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "camera_height": (16, 16_384),
 }
 _WHOLE = frozenset({"threads", "input_size", "top", "hold", "camera_width", "camera_height"})
-_LISTS = frozenset({"delegates"})
 _MAY_BE_EMPTY = frozenset({"external_library"})
 _NAMES = tuple(setting.name for setting in fields(Settings) if setting.name != "data")
 
@@ -99,7 +100,7 @@ def load_settings(
 
     settings = Settings(data=folder)
     if profile is not None:
-        settings = _apply(settings, _read_profile(str(profile)), f"profile {profile}")
+        settings = read_profile(str(profile), settings)
     settings = _apply(settings, written, str(folder / SETTINGS_FILE))
     settings = _apply(settings, spoken, "the environment")
     return _apply(settings, given, "the command line")
@@ -130,10 +131,23 @@ def profile_names() -> list[str]:
     return sorted(path.stem for path in PROFILES.glob("*.toml"))
 
 
-def _read_profile(name: str) -> dict[str, Any]:
-    if name not in profile_names():
-        raise BadSetting(f"profile {name!r} does not exist: choose one of {', '.join(profile_names())}")
-    return _read_toml(PROFILES / f"{name}.toml")
+def read_profile(name: str, settings: Settings) -> Settings:
+    """Return `settings` as the profile `name` changes them.
+
+    Raises:
+        BadSetting: there is no such profile, or it holds a setting or value that cannot be.
+        StorageUnusable: its file is there and cannot be read.
+    """
+    path = PROFILES / f"{name}.toml" if name in profile_names() else Path(name).expanduser()
+    if not path.is_absolute() or path.suffix != ".toml" or not path.is_file():
+        raise BadSetting(
+            f"profile {name!r} does not exist: choose one of {', '.join(profile_names())}, "
+            "or give the whole path of a .toml file of your own"
+        )
+    values = _read_toml(path)
+    if "profile" in values:
+        raise BadSetting(f"profile {name} names another profile, {values['profile']!r}: copy what it says")
+    return _apply(settings, values, f"profile {name}")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -166,8 +180,8 @@ def _apply(settings: Settings, values: Mapping[str, object], source: str) -> Set
 def _read(name: str, value: object, source: str) -> object:
     if name in _RANGES:
         return _number(name, value, source)
-    if name in _LISTS:
-        return _texts(name, value, source)
+    if name == "delegates":
+        return _delegates(value, source)
     return _text(name, value, source)
 
 
@@ -187,12 +201,17 @@ def _number(name: str, value: object, source: str) -> int | float:
     return number
 
 
-def _texts(name: str, value: object, source: str) -> tuple[str, ...]:
-    """Take a list of texts, or one text with commas between them, as an environment has it."""
+def _delegates(value: object, source: str) -> tuple[str, ...]:
+    """Take a list of names, or one text with commas between them, as an environment has it."""
     items = value.split(",") if isinstance(value, str) else value
     if not isinstance(items, list | tuple) or not items:
-        raise BadSetting(f"{name} is {value!r} in {source}: it must be a list of names, such as xnnpack")
-    return tuple(_text(name, item, source) for item in items)
+        raise BadSetting(f"delegates is {value!r} in {source}: it must be a list of names, such as xnnpack")
+    names = tuple(_text("delegates", item, source) for item in items)
+    try:
+        delegate_order(names)
+    except BadSetting as error:
+        raise BadSetting(f"{source}: {error}") from None
+    return names
 
 
 def _text(name: str, value: object, source: str) -> str:

@@ -1,11 +1,14 @@
 """Settings: which source wins, and what each refusal says."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from devices.config import keep_settings, load_settings, profile_names
+from devices.config import PROFILES, keep_settings, load_settings, profile_names
+from edge.delegates import delegate_order
 from edge.errors import BadSetting
+from tests.devices.conftest import Shelfsight
 
 
 def test_without_any_source_the_defaults_hold(tmp_path: Path) -> None:
@@ -46,7 +49,79 @@ def test_settings_that_are_kept_stand_beside_the_others(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", profile_names())
 def test_every_profile_that_comes_with_shelfsight_can_be_read(name: str, tmp_path: Path) -> None:
-    assert load_settings(tmp_path, environment={"SHELFSIGHT_PROFILE": name}).profile == name
+    settings = load_settings(tmp_path, environment={"SHELFSIGHT_PROFILE": name})
+    assert settings.profile == name
+    assert delegate_order(settings.delegates)[-1].name == "none", "something always runs"
+
+
+def test_every_kind_of_hardware_has_its_profile() -> None:
+    assert set(profile_names()) == {
+        "android-phone",
+        "browser-phone",
+        "coral-dev-board",
+        "coral-usb",
+        "jetson-orin-nano",
+        "kiosk-x86",
+        "raspberry-pi-4",
+        "raspberry-pi-5",
+        "shelf-camera",
+        "shelf-camera-low-power",
+    }
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_a_profile_says_everything_that_differs_between_machines_and_why(name: str) -> None:
+    text = (PROFILES / f"{name}.toml").read_text()
+    said = set(tomllib.loads(text))
+    assert said >= {"device_class", "delegates", "threads", "input_size", "memory_mb", "latency_ms"}
+    assert said >= {"camera_width", "camera_height", "look_interval_s", "poll_interval_s"}
+    assert text.startswith("# ")
+    assert "easured" in text or name == "shelf-camera", "whether the numbers were measured is said"
+
+
+def test_a_profile_of_your_own_is_a_file_that_is_named_by_its_whole_path(tmp_path: Path) -> None:
+    own = tmp_path / "toaster.toml"
+    own.write_text('delegates = ["edgetpu", "xnnpack"]\nthreads = 6\nmemory_mb = 90.5\n')
+    settings = load_settings(tmp_path, environment={"SHELFSIGHT_PROFILE": str(own)})
+    assert (settings.profile, settings.threads, settings.memory_mb) == (str(own), 6, 90.5)
+    assert settings.delegates == ("edgetpu", "xnnpack")
+    (tmp_path / "device.toml").write_text('delegates = "external, none"\n')
+    settings = load_settings(tmp_path, environment={"SHELFSIGHT_PROFILE": str(own)})
+    assert settings.delegates == ("external", "none"), "device.toml wins over the profile"
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ("treads = 2", "toaster.toml has a setting 'treads' that does not exist: did you mean 'threads'?"),
+        ("warmth = 7", "settings are profile, name"),
+        ('delegates = ["edgetpu", "oven"]', "toaster.toml: delegate 'oven' is not known"),
+        ('delegates = ["xnnpack", "xnnpack"]', "names one twice"),
+        ("delegates = []", "must be a list of names"),
+        ("latency_ms = 0", "latency_ms is 0 in profile"),
+        ("input_size = 224.5", "whole number"),
+        ('profile = "kiosk-x86"', "names another profile, 'kiosk-x86'"),
+        ("threads = two", "is not TOML"),
+    ],
+)
+def test_a_profile_that_cannot_be_ends_every_command_with_one_sentence(
+    toml: str, said: str, shelfsight: Shelfsight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "toaster.toml").write_text(toml)
+    monkeypatch.setenv("SHELFSIGHT_PROFILE", str(tmp_path / "toaster.toml"))
+    for command in ("doctor", "status"):
+        run = shelfsight(command, "--data", tmp_path)
+        assert run.exit_code == 1
+        assert said in run.output
+        assert len(run.output.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["toaster", "toaster.toml", "../profiles/kiosk-x86", "/nowhere/toaster.toml"]
+)
+def test_a_profile_that_is_nowhere_is_refused_with_those_that_exist(name: str, tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match=r"does not exist: choose one of .*kiosk-x86"):
+        load_settings(tmp_path, environment={"SHELFSIGHT_PROFILE": name})
 
 
 @pytest.mark.parametrize(
@@ -61,7 +136,7 @@ def test_every_profile_that_comes_with_shelfsight_can_be_read(name: str, tmp_pat
         ('name = ""', "name is ''"),
         ("name = 7", "name is 7"),
         ("threads = ", "is not TOML"),
-        ('profile = "toaster"', "profile 'toaster' does not exist: choose one of kiosk-x86"),
+        ('profile = "toaster"', "profile 'toaster' does not exist: choose one of android-phone"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused_by_name(toml: str, said: str, tmp_path: Path) -> None:
