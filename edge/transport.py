@@ -6,6 +6,7 @@ exactly; redirects are not followed; what the bytes *are* is decided by whoever 
 """
 
 import json
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 import urllib3
+from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -69,6 +71,7 @@ class Transport:
         """
         self.base_url = _checked_address(base_url)
         self.bytes_received = 0
+        self._timeout_s = timeout_s
         self._least_rate = least_rate
         self._rate_window_s = rate_window_s
         self._headers = {"Accept-Encoding": "identity", "User-Agent": "shelfsight"}
@@ -142,6 +145,29 @@ class Transport:
             with self._open("GET", path, asked) as response:
                 self._check_range(response, path, file, size)
                 return self._append(response, path, file, size, progress)
+
+    def certificate_end(self) -> datetime | None:
+        """Return when the server's TLS certificate runs out (UTC); None where the address is plain HTTP.
+
+        Raises:
+            ServerUnreachable: No answer, or a certificate that this device does not trust.
+        """
+        url = urllib3.util.parse_url(self.base_url)
+        if url.scheme != "https" or url.host is None:
+            return None
+        connection = HTTPSConnection(
+            url.host.strip("[]"), url.port, timeout=self._timeout_s, cert_reqs="CERT_REQUIRED"
+        )
+        try:
+            with _said_clearly(self.base_url):
+                connection.connect()
+            shown = connection.sock.getpeercert() if isinstance(connection.sock, ssl.SSLSocket) else None
+        finally:
+            connection.close()
+        end = shown.get("notAfter") if shown else None
+        if not isinstance(end, str):
+            raise ServerUnreachable(f"{self.base_url} shows no certificate: look at its TLS settings.")
+        return datetime.fromtimestamp(ssl.cert_time_to_seconds(end), UTC)
 
     # The parts of one request ---------------------------------------------------------------------------
 
@@ -333,7 +359,7 @@ def _said_clearly(base_url: str, during: str | None = None) -> Iterator[None]:
         raise ServerUnreachable(
             f"no machine goes by the name in {base_url}: check the address and the network."
         ) from error
-    except SSLError as error:
+    except (SSLError, ssl.SSLError) as error:
         raise ServerUnreachable(
             f"no trusted TLS connection to {base_url} ({error}): check the address, the server's certificate "
             "and this device's clock."

@@ -23,6 +23,7 @@ from edge.errors import (
 )
 from edge.transport import Transport
 from tests.edge.loopback_server import Asked, LoopbackServer, Reply, loopback_server
+from tests.edge.tls_server import serve_tls, write_certificate
 
 BODY = random.Random(7).randbytes(300_000)
 
@@ -417,3 +418,43 @@ def test_after_any_broken_request_the_next_one_is_served(
         with pytest.raises(ShelfsightError):
             transport.get_json("/v1/x")
     assert transport.get_json("/v1/x") == {"n": 1}
+
+
+def test_the_end_of_a_trusted_certificate_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate = write_certificate(tmp_path, days=30)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with serve_tls(certificate) as url, Transport(url, timeout_s=2) as transport:
+        end = transport.certificate_end()
+        assert end is not None
+        assert abs(end - datetime.now(UTC) - timedelta(days=30)) < timedelta(minutes=1)
+        assert transport.get_bytes("/healthz", max_bytes=10) == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("days", "name", "said"),
+    [
+        (30, "127.0.0.1", "self-signed"),
+        (-1, "127.0.0.1", "expired"),
+        (30, "127.0.0.2", "not valid for"),
+    ],
+)
+def test_a_certificate_that_must_not_be_trusted_is_refused_with_the_reason(
+    days: float, name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = write_certificate(tmp_path, days=days, name=name)
+    if said != "self-signed":
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with serve_tls(certificate) as url, Transport(url, timeout_s=2) as transport:
+        with pytest.raises(ServerUnreachable, match="no trusted TLS connection") as refusal:
+            transport.certificate_end()
+        assert said in str(refusal.value)
+
+
+def test_plain_http_has_no_certificate_and_a_dead_address_is_said(server: LoopbackServer) -> None:
+    with Transport(server.url) as transport:
+        assert transport.certificate_end() is None
+    with (
+        Transport("https://127.0.0.1:9") as transport,
+        pytest.raises(ServerUnreachable, match=r"127\.0\.0\.1:9"),
+    ):
+        transport.certificate_end()
