@@ -1,16 +1,11 @@
 """How far one model file strays from another, on the same pictures."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.network_file import NetworkNote
-from edge.embedder import Embedder
 from edge.errors import BadNetwork
-from edge.image import Picture
 
 Vectors = NDArray[np.float32]
 LEAST_MEAN_COSINE = 0.95
@@ -24,16 +19,6 @@ class Parity:
     mean_cosine: float
     p05_cosine: float
     same_neighbor: float
-
-
-def embed_all(path: Path, pictures: Sequence[Picture] | NDArray[np.uint8], note: NetworkNote) -> Vectors:
-    """Embed pictures (S, S, 3) with a model file as a device would, float32 (n, D) of unit length.
-
-    Raises:
-        RuntimeMissing, ModelBroken, Incompatible: as `edge.embedder.Embedder` does.
-    """
-    embedder = Embedder.open(path, dimension=note.dimension, input_size=note.input_size)
-    return np.stack([embedder.embed(picture).vector for picture in pictures])
 
 
 def compare(exact: Vectors, strayed: Vectors) -> Parity:

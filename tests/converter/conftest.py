@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.embedder import Embedder
 from edge.image import encode_jpeg
 
 SIZE, DIMENSION = 32, 8
@@ -49,6 +50,29 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save(folder / "network.keras")
     write_note(folder)
     return folder / "network.keras"
+
+
+def embed_all(path: Path, looked_at: list[np.ndarray], size: int = SIZE) -> np.ndarray:
+    """Embed pictures with a network file."""
+    embedder = Embedder.open(path, dimension=DIMENSION, input_size=size)
+    return np.stack([embedder.embed(picture).vector for picture in looked_at])
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give 120 photos of 6 products in 3 categories, all that a product has alike, and two that are none."""
+    folder = tmp_path_factory.mktemp("shop")
+    draw = np.random.default_rng(8)
+    for product, base in enumerate(pictures(6)):
+        place = folder / f"kind-{product // 2}" / f"product-{product}"
+        place.mkdir(parents=True)
+        for number in range(20):
+            noise = draw.normal(0, 25, base.shape)
+            picture = np.clip(base + noise, 0, 255).astype(np.uint8)
+            (place / f"{number:02}.jpg").write_bytes(encode_jpeg(picture))
+    (folder / "kind-0" / "product-0" / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    (folder / "notes.txt").write_text("no photo")
+    return folder
 
 
 @pytest.fixture(scope="session")

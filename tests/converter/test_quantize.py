@@ -10,21 +10,21 @@ from converter.edgetpu import check_edge_tpu
 from converter.graph import read_graph
 from converter.metadata import read_metadata
 from converter.network_file import read_note
-from converter.parity import compare, embed_all
+from converter.parity import compare
 from converter.quantize import TARGETS, convert, convert_each
 from edge.errors import BadNetwork
-from tests.converter.conftest import pictures, write_note
+from tests.converter.conftest import embed_all, pictures, write_note
 
 pytestmark = pytest.mark.training
 
 
 def test_every_target_gives_a_file_that_a_device_runs(network: Path, tmp_path: Path) -> None:
-    note, looked_at = read_note(network), pictures(24)
+    looked_at = pictures(24)
     vectors = {}
     for target in TARGETS:
         path = tmp_path / f"{target}.tflite"
         path.write_bytes(convert(network, looked_at, target))
-        vectors[target] = embed_all(path, looked_at, note)
+        vectors[target] = embed_all(path, looked_at)
         check_network_file(path.read_bytes(), target, input_size=32, dimension=8, target=target)
     assert compare(vectors["float32"], vectors["gpu"]).mean_cosine > 0.9999
     assert compare(vectors["float32"], vectors["cpu"]).mean_cosine > 0.99
@@ -55,7 +55,7 @@ def test_the_float_file_gives_what_keras_gives(network: Path, tmp_path: Path) ->
     stacked = np.stack(pictures(6)).astype(np.float32) / 127.5 - 1
     wanted = np.array(keras.models.load_model(network)(stacked)["embedding"])
     wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
-    np.testing.assert_allclose(embed_all(path, pictures(6), read_note(network)), wanted, atol=1e-4)
+    np.testing.assert_allclose(embed_all(path, pictures(6)), wanted, atol=1e-4)
 
 
 def test_without_photos_nothing_is_converted(network: Path) -> None:
