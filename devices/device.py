@@ -3,17 +3,19 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devices.config import Settings
 from devices.enrollment import read_enrollment
+from devices.execution import Execution, Running
+from devices.execution_report import last_execution, remember_execution
 from devices.sync_report import SyncReport, remember_sync
 from edge.errors import (
-    BadSetting,
     Incompatible,
+    NextDelegate,
     NotEnrolled,
     ShelfsightError,
     StepBack,
@@ -22,9 +24,7 @@ from edge.errors import (
 )
 from edge.image import Picture
 from edge.installation import Installation
-from edge.matcher import Answer, Matcher, check_golden
-from edge.model import choose_variant
-from edge.release_files import read_manifest
+from edge.matcher import Answer, Matcher
 
 if TYPE_CHECKING:
     from edge.outbox import Outbox
@@ -38,10 +38,16 @@ class Device:
     Safe to call from several threads; pictures are answered one at a time.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, tells: bool = True) -> None:
+        """Take the settings; `tells` is whether it tells and remembers by what it runs its network.
+
+        Programs that stay do; a command that answers and goes says nothing about the device.
+        """
         self.settings = settings
+        self._tells = tells
         self.installation = Installation(settings.data)
-        self._matcher: Matcher | None = None
+        self._execution = Execution(settings)
+        self._running: Running | None = None
         self._opened: int | None = None
         self._seeing = threading.Lock()
         self._syncing = threading.Lock()
@@ -51,20 +57,35 @@ class Device:
     def see(self, photo: bytes | Picture, *, top: int | None = None) -> Answer:
         """Answer a photo (encoded bytes) or a picture (decoded, uint8 RGB) from the current release.
 
-        `top` candidates at most; None: as many as the settings say.
+        `top` candidates at most; None: as many as the settings say. When the delegate that runs the network
+        dies, hangs or answers with nothing usable, the next one answers this very photo, and that is told.
 
         Raises:
             SkipPhoto: this photo cannot be answered.
             NoRelease: nothing is installed.
             RuntimeMissing: no TFLite runtime runs here.
             StepBack, KeepRelease: the release does not work here, and there is no older one to go back to.
+            NextDelegate: a delegate died, and nothing else on this device can run the network.
         """
         count = self.settings.top if top is None else top
-        with self._seeing:
-            matcher = self._current_matcher()
+
+        def question(matcher: Matcher) -> Answer:
             if isinstance(photo, bytes):
                 return matcher.match_photo(photo, top=count)
             return matcher.match(photo, top=count)
+
+        with self._seeing:
+            running = self._current()
+            before = running.matcher
+            try:
+                answer = running.ask(question)
+            except (NextDelegate, StepBack):
+                # The next photo opens the release anew, or the one before, if its golden photos fail too.
+                self._leave()
+                raise
+            if running.matcher is not before:
+                self._tell_fallback(running)
+            return answer
 
     def matcher(self) -> Matcher:
         """Open the current release, if it is not open yet, and give the matcher that answers from it.
@@ -73,22 +94,27 @@ class Device:
             NoRelease, RuntimeMissing, StepBack, KeepRelease: as `see`.
         """
         with self._seeing:
-            return self._current_matcher()
+            return self._current().matcher
 
-    def _current_matcher(self) -> Matcher:
-        if self._matcher is None or self._opened != self.installation.current_version():
-            self._matcher = None  # so that two releases are never in memory at once
-            self._matcher = self._open_release()
-            self._opened = self._matcher.release.version
-        return self._matcher
+    def _current(self) -> Running:
+        if self._running is None or self._opened != self.installation.current_version():
+            self._leave()  # so that two releases are never in memory at once
+            running = self._open_release()
+            self._running, self._opened = running, running.matcher.release.version
+        return self._running
 
-    def _open_release(self) -> Matcher:
+    def _leave(self) -> None:
+        if self._running is not None:
+            self._running.close()
+        self._running = None
+
+    def _open_release(self) -> Running:
         """Open the current release, or the last good one before it when it does not answer as it should."""
         while True:
             folder = self.installation.current()
             failing = self.installation.current_version()
             try:
-                return self._open_checked(folder)
+                running = self._execution.open(folder)
             except (StepBack, TrialFailed, Incompatible) as error:
                 back = self.installation.step_back(str(error), failed=failing)
                 if failing is not None and (back is None or back < failing):  # no update came in between
@@ -96,25 +122,38 @@ class Device:
                     self.record("rolled_back", told)
                 if back is None:
                     raise
+            else:
+                self._tell_fallback(running)
+                return running
 
-    def _open_checked(self, folder: Path) -> Matcher:
-        """Open the release in `folder` and see whether it answers its golden photos on this machine."""
-        release = read_manifest(folder)
-        if release is not None and self.settings.variant is not None:
-            # A mistyped setting must not look like a fault of the release, which would be set aside for it.
-            choose_variant(release.variants, self.settings.variant, f"release {release.version}", BadSetting)
-        matcher = Matcher.open(folder, variant=self.settings.variant, threads=self.settings.threads)
-        check_golden(matcher, folder)
-        return matcher
+    def _tell_fallback(self, running: Running) -> None:
+        """Tell the server, once, that the device runs its network by something else than was wanted.
+
+        A disk that cannot be written keeps nobody from an answer; it is told at another time then.
+        """
+        if running.passed_over or not self._tells:  # another program of this device tells
+            return
+        report, before = running.report(), last_execution(self.settings.data)
+        if report == before:
+            return
+        with suppress(ShelfsightError):
+            if report.fell_back and not report.is_same_fallback(before):
+                self.record("fell_back", report.to_event())
+            remember_execution(self.settings.data, report)
 
     def try_release(self, folder: Path) -> None:
         """Try whether this device can answer from the release in `folder`, which is not in use yet.
 
         Raises:
-            StepBack, TrialFailed, Incompatible: it does not work here.
+            StepBack, TrialFailed, Incompatible: it does not work here, by whatever delegate.
             BadSetting, RuntimeMissing: this device is at fault, not the release.
+            TryLater: a delegate that it takes is in use.
         """
-        self._open_checked(folder)
+        execution = Execution(self.settings)
+        try:
+            execution.open(folder).close()
+        finally:
+            execution.close()
 
     # Events ---------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,10 @@ DONE: Final = b"+\n"
 _LEAVE_S: Final = 2.0  # for an orderly end: an accelerator wants to be let go
 _ALIGNED: Final = 64
 _ROOT: Final = str(Path(__file__).parent.parent)
+
+
+class DelegateLost(DelegateFailed):
+    """Its process died or hung; one that was only refused may be asked again with another network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +111,19 @@ class IsolatedEmbedder:
         threads: int = 1,
         runtime: str | None = None,
         library: str = "",
-        holding: IO[bytes] | None = None,
         open_s: float = OPEN_S,
         run_s: float = RUN_S,
     ) -> "IsolatedEmbedder":
         """Open the network file at `path` by `delegate` in a new process, and run it once there.
 
-        The other arguments are those of `edge.embedder.Embedder.open`; `holding` is a file that is closed
-        when the child is gone. `open_s` and `run_s` are how many seconds the opening and each run may take.
+        The other arguments are those of `edge.embedder.Embedder.open`. `open_s` and `run_s` are how many
+        seconds the opening and each run may take.
 
         Raises:
             DelegateMissing: the delegate's library is not here, or was made for another processor.
             DelegateFailed: it refuses the network, or its process died or hung.
         """
-        child = _Child(delegate.name, holding)
+        child = _Child(delegate.name)
         job = {
             "path": str(path.absolute()),
             "dimension": dimension,
@@ -175,9 +178,8 @@ class IsolatedEmbedder:
 class _Child:
     """The process, and the pipes to it."""
 
-    def __init__(self, name: str, holding: IO[bytes] | None) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._holding = holding
         self.memory = -1
         self.process_id = -1
 
@@ -210,7 +212,7 @@ class _Child:
                 start_new_session=True,  # Ctrl-C is for the parent, which ends the child
             )
         except OSError as error:
-            _close([turns, self._turns, self._answers, answers, lifeline, kept, self.memory], self._holding)
+            _close([turns, self._turns, self._answers, answers, lifeline, kept, self.memory])
             reason = (error.strerror or "no reason").lower()
             raise DelegateFailed(f"no process for delegate {self._name} can be started ({reason})") from error
         _close([turns, answers, lifeline])
@@ -220,7 +222,7 @@ class _Child:
         # Whether it is closed, forgotten, or the program ends.
         ours = [self._answers, self.memory, kept]
         self._process = process
-        self._finalizer = weakref.finalize(self, _end, process, self._turns, ours, self._holding)
+        self._finalizer = weakref.finalize(self, _end, process, self._turns, ours)
 
     def tell(self, turn: bytes) -> None:
         """Tell the child what to do.
@@ -250,7 +252,7 @@ class _Child:
         if heard is None:
             self._process.kill()
             self.end()
-            raise DelegateFailed(
+            raise DelegateLost(
                 f"delegate {self._name} hung {when} (no answer in {patience_s:g} s): check its library and "
                 "device"
             )
@@ -282,31 +284,27 @@ class _Child:
         """End the process in good order, or by force when it does not go; called again, it does nothing."""
         self._finalizer()
 
-    def _lost(self, when: str) -> DelegateFailed:
+    def _lost(self, when: str) -> DelegateLost:
         """Say how the child died."""
         self.end()
         code = self._process.returncode
         how = f"of {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-        return DelegateFailed(f"delegate {self._name} died {how} {when}: check its library and device")
+        return DelegateLost(f"delegate {self._name} died {how} {when}: check its library and device")
 
 
-def _end(
-    process: subprocess.Popen[bytes], told_by: int, descriptors: Sequence[int], holding: IO[bytes] | None
-) -> None:
+def _end(process: subprocess.Popen[bytes], told_by: int, descriptors: Sequence[int]) -> None:
     os.close(told_by)  # it hears this, and goes
     try:
         process.wait(_LEAVE_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    _close(descriptors, holding)
+    _close(descriptors)
 
 
-def _close(descriptors: Sequence[int], holding: IO[bytes] | None = None) -> None:
+def _close(descriptors: Sequence[int]) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
-    if holding is not None:
-        holding.close()
 
 
 def _aligned(size: int) -> int:

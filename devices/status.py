@@ -1,23 +1,28 @@
 """What a device tells about itself: `shelfsight status`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from devices.config import Settings
 from devices.device import Device
 from devices.enrollment import read_enrollment
+from devices.execution import Execution
+from devices.execution_report import ExecutionReport, last_execution
 from devices.sync_report import last_sync
+from edge.delegates import delegate_order, find_delegate
 from edge.errors import NotEnrolled, ShelfsightError
 from edge.index import IndexRecord
-from edge.matcher import Matcher
+from edge.matcher import Matcher, Vectors, open_vectors
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceStatus:
     """Who a device is, what it answers from, and how its last sync went.
 
-    `floor` is the lowest release it will accept; `rows` counts vectors; `search` says how they are searched;
-    `outbox` counts events that wait; `error` is the code of what keeps it from answering, `last_error` that
-    of the last sync. What is not known is None.
+    `variant` is run in `runtime` by `delegate`; where that is not the `wanted` one, `why` says so. `floor` is
+    the lowest release it will accept; `rows` counts vectors; `search` says how they are searched; `outbox`
+    counts events that wait; `error` is the code of what keeps it from answering, `last_error` that of the
+    last sync. What is not known is None.
     """
 
     data: str
@@ -31,6 +36,9 @@ class DeviceStatus:
     model: str | None
     variant: str | None
     runtime: str | None
+    delegate: str | None
+    wanted: str | None
+    why: str | None
     products: int | None
     rows: int | None
     search: str | None
@@ -49,7 +57,7 @@ def device_status(device: Device) -> DeviceStatus:
     """
     settings, installation = device.settings, device.installation
     last = last_sync(settings.data)
-    matcher, error = _open(device)
+    vectors, execution, error = _open(device)
     try:
         enrollment = read_enrollment(settings.data)
     except NotEnrolled:
@@ -63,12 +71,15 @@ def device_status(device: Device) -> DeviceStatus:
         confirmed=installation.confirmed(),
         set_aside=tuple(sorted(installation.set_aside())),
         floor=installation.floor(),
-        model=matcher.release.model if matcher else None,
-        variant=matcher.variant.name if matcher else None,
-        runtime=matcher.embedder.runtime if matcher else None,
-        products=len(matcher.stack.products) if matcher else None,
-        rows=int(matcher.stack.alive.sum()) if matcher else None,
-        search=search_method(matcher, installation.current()) if matcher else None,
+        model=vectors.release.model if vectors else None,
+        variant=execution.variant if execution else None,
+        runtime=execution.runtime if execution else None,
+        delegate=execution.delegate if execution else None,
+        wanted=execution.wanted if execution else None,
+        why=execution.message or None if execution else None,
+        products=len(vectors.stack.products) if vectors else None,
+        rows=int(vectors.stack.alive.sum()) if vectors else None,
+        search=search_method(vectors, installation.current()) if vectors else None,
         outbox=device.waiting(),
         dropped=device.dropped(),
         last_sync=last.at if last else None,
@@ -77,7 +88,7 @@ def device_status(device: Device) -> DeviceStatus:
     )
 
 
-def search_method(matcher: Matcher, folder: Path) -> str:
+def search_method(matcher: Matcher | Vectors, folder: Path) -> str:
     """Say how the release in `folder` is searched here, and what was measured when that was chosen."""
     recipe, later = matcher.release.recipe, matcher.stack.row_count - matcher.stack.base_row_count
     method = "exact scan" if matcher.index.exact else f"annoy ({recipe.trees} trees)"
@@ -89,11 +100,30 @@ def search_method(matcher: Matcher, folder: Path) -> str:
     return f"{method}; measured here: annoy {record.annoy_ms:.2f} ms, scan {record.scan_ms:.2f} ms"
 
 
-def _open(device: Device) -> tuple[Matcher | None, ShelfsightError | None]:
-    """Open the release without stepping back from one that fails: a status changes nothing."""
+def _open(device: Device) -> tuple[Vectors | None, ExecutionReport | None, ShelfsightError | None]:
+    """Open the release without stepping back from one that fails: a status changes nothing.
+
+    By what the network is run, the program says that runs it; where none has yet, it is tried out.
+    """
     try:
-        folder = device.installation.current()
-        settings = device.settings
-        return Matcher.open(folder, variant=settings.variant, threads=settings.threads), None
+        folder, settings = device.installation.current(), device.settings
+        vectors = open_vectors(folder)
+        told = last_execution(settings.data)
+        wanted = delegate_order(settings.delegates)[0].name
+        if told is None or (told.release, told.wanted) != (vectors.release.version, wanted):
+            return vectors, _try_out(settings, folder), None
+        if not find_delegate(told.delegate).isolated:  # that of another program is left alone
+            _try_out(replace(settings, delegates=(told.delegate,)), folder)
+        return vectors, told, None
     except ShelfsightError as error:
-        return None, error
+        return None, None, error
+
+
+def _try_out(settings: Settings, folder: Path) -> ExecutionReport:
+    execution = Execution(settings)
+    try:
+        running = execution.open(folder)
+        running.close()
+        return running.report()
+    finally:
+        execution.close()

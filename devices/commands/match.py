@@ -40,7 +40,7 @@ def command(
         raise click.UsageError(f"--explain draws one photo, and {len(photos)} are given.")
     if explain is not None and explain.suffix.lower() != ".png":
         raise click.UsageError(f"--explain writes a PNG picture: call it {explain.with_suffix('.png')}.")
-    device = Device(load_settings(data, flags={"top": top}))
+    device = Device(load_settings(data, flags={"top": top}), tells=False)
     device.matcher()  # with no release to answer from, say that once and not for every photo
     failed = 0
     for photo in photos:

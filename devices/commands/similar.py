@@ -21,7 +21,7 @@ def command(sku: str, top: int, as_json: bool, data: Path | None) -> None:
     from devices.device import Device
     from edge.recommend import similar
 
-    matcher = Device(load_settings(data)).matcher()
+    matcher = Device(load_settings(data), tells=False).matcher()
     hits = similar(matcher.stack, matcher.index, sku, top)
     products = matcher.stack.products
     if as_json:

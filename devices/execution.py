@@ -1,0 +1,337 @@
+"""By which delegate this device runs its network: the first that answers as signed, and then the next.
+
+Think of it as a bench of players: the settings name the delegates that are wanted, each is tried with the
+file of the release that it runs, and the golden photos decide who plays. One that fails in the middle of work
+is replaced while the frame waits, by one that runs in this process, and is left alone until the program is
+started again.
+"""
+
+import fcntl
+import os
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from devices.config import Settings
+from devices.execution_report import ExecutionReport, last_execution
+from devices.isolated import DelegateLost, IsolatedEmbedder
+from edge.delegates import Delegate, delegate_order
+from edge.embedder import AnyEmbedder, Embedder
+from edge.errors import (
+    BadSetting,
+    DelegateFailed,
+    DelegateMissing,
+    Incompatible,
+    ModelBroken,
+    NextDelegate,
+    ShelfsightError,
+    TrialFailed,
+    TryLater,
+)
+from edge.matcher import Matcher, check_golden, check_model, open_vectors
+from edge.model import Variant, choose_variant
+from edge.release import Release
+
+_Answer = TypeVar("_Answer")
+
+_REFUSES: Final = (NextDelegate, ModelBroken, Incompatible, TrialFailed)
+"""What says that the network does not work in one way; it may in another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a delegate does not run the network: the code of the failure, and its sentence."""
+
+    delegate: str
+    error: str
+    message: str
+
+
+class Execution:
+    """The delegates of one program on this device, over all the releases that it opens.
+
+    A program that has begun to use a vendor's delegate keeps it for itself until it ends, dead or alive: most
+    accelerators cannot be shared, and others must not tell of one as sound that has died here. For one thread
+    at a time.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.order = delegate_order(settings.delegates)
+        self._dead: dict[str, str] = {}
+        self._claims: dict[str, int] = {}
+        self._finalizer = weakref.finalize(self, _let_go, self._claims)
+
+    def open(self, folder: Path) -> "Running":
+        """Open the release in `folder` by the first delegate that answers its golden photos as signed.
+
+        Raises:
+            StepBack, TrialFailed, Incompatible: it answers by none as signed; that is the release's fault.
+            BadSetting: the release has no variant of the name that the settings want.
+            RuntimeMissing: no TFLite runtime runs here.
+            TryLater: another program of this device has the only delegate that could run it.
+        """
+        return Running(self, folder)
+
+    def close(self) -> None:
+        """Leave the delegates to other programs."""
+        self._finalizer()
+
+    def start(
+        self, folder: Path, release: Release, delegate: Delegate, *, apart: bool = False
+    ) -> tuple[Variant, AnyEmbedder]:
+        """Start the network of the release in `folder` by one delegate, and say which file that is.
+
+        `apart` gives it a process of its own even where it needs none.
+
+        Raises:
+            NextDelegate, ModelBroken, Incompatible: it does not run so.
+            BadSetting: the release has no variant of the name that the settings want.
+            RuntimeMissing: no TFLite runtime runs here.
+            TryLater: another program has the delegate.
+        """
+        settings = self.settings
+        variant = _variant_for(delegate, release, folder, settings.variant)
+        path = folder / variant.sha256
+        check_model(path, variant)
+        how: dict[str, Any] = {
+            "dimension": release.dimension,
+            "input_size": release.input_size,
+            "threads": settings.threads,
+            "runtime": settings.runtime,
+            "delegate": delegate,
+            "library": _library(settings, delegate),
+        }
+        if not (delegate.isolated or apart):
+            return variant, Embedder.open(path, **how)
+        if delegate.name in self._dead:
+            raise DelegateFailed(self._dead[delegate.name])
+        if delegate.isolated:
+            self._claim(delegate)
+        try:
+            return variant, IsolatedEmbedder.open(path, **how)
+        except DelegateLost as error:
+            self.bury(delegate, error)
+            raise
+
+    def bury(self, delegate: Delegate, error: ShelfsightError) -> None:
+        """Note that a vendor's delegate died: it is not tried again by this program."""
+        if delegate.isolated:
+            self._dead[delegate.name] = str(error)
+
+    def _claim(self, delegate: Delegate) -> None:
+        if delegate.name in self._claims:
+            return
+        try:
+            path = self.settings.data / f"{delegate.name}.lock"
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        except OSError:
+            return  # a disk that cannot be written must not keep the device from answering
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise TryLater(
+                f"delegate {delegate.name} is in use by another program of this device: end that first"
+            ) from None
+        self._claims[delegate.name] = handle
+
+
+class Running:
+    """A release that answers, by the best delegate that still works. For one thread at a time.
+
+    Attributes:
+        matcher: What answers; another one after a delegate has failed.
+        passed_over: Whether a delegate was not tried because another program has it. By what this one runs
+            then says little about the device.
+    """
+
+    def __init__(self, execution: Execution, folder: Path) -> None:
+        """Open the release in `folder`; raises what `Execution.open` does."""
+        self._execution = execution
+        self._folder = folder
+        self._vectors = open_vectors(folder)
+        self._refusals: list[Refusal] = []
+        self._left: list[Delegate] = []
+        self.passed_over = False
+        self.matcher, _ = self._first_to_answer(execution.order, lambda matcher: None)
+
+    def ask(self, question: Callable[[Matcher], _Answer]) -> _Answer:
+        """Ask the matcher; when its delegate fails, go on with the next one and ask that the same.
+
+        Those that run in this process come first then, because a frame waits and they start in no time. What
+        no delegate can answer is raised, and nothing has changed.
+
+        Raises:
+            ModelBroken: the network answers with nothing usable, by whatever delegate.
+            NextDelegate: the delegate is dead, and by no other the release answers as signed.
+            SkipPhoto: as `question` does.
+        """
+        try:
+            return question(self.matcher)
+        except (NextDelegate, ModelBroken) as error:
+            failed = error
+        delegate, refusals = self._delegate, list(self._refusals)
+        self._refuse(delegate, failed)
+        if isinstance(failed, NextDelegate):
+            self._execution.bury(delegate, failed)
+        try:
+            matcher, answer = self._first_to_answer(sorted(self._left, key=_is_isolated), question)
+        except (*_REFUSES, TryLater):
+            self._refusals = refusals
+            raise failed from None
+        self.matcher.embedder.close()
+        self.matcher = matcher
+        return answer
+
+    def report(self) -> ExecutionReport:
+        """Tell by what the network is run, and why it is not what was wanted."""
+        embedder, order = self.matcher.embedder, self._execution.order
+        first = self._refusals[0] if self._refusals else None
+        return ExecutionReport(
+            release=self._vectors.release.version,
+            wanted=order[0].name,
+            delegate=embedder.delegate,
+            variant=self.matcher.variant.name,
+            runtime=embedder.runtime,
+            failed=first.delegate if first else None,
+            error=first.error if first else None,
+            message="; ".join(f"{each.delegate}: {each.message}" for each in self._refusals),
+        )
+
+    def close(self) -> None:
+        """End the process of the delegate, if it has one."""
+        self.matcher.embedder.close()
+
+    def _first_to_answer(
+        self, delegates: Iterable[Delegate], question: Callable[[Matcher], _Answer]
+    ) -> tuple[Matcher, _Answer]:
+        """Return the matcher of the first delegate that answers as signed, and what it says."""
+        left = list(delegates)
+        failed: ShelfsightError | None = None
+        while left:
+            delegate = left.pop(0)
+            matcher = None
+            try:
+                matcher = self._open_by(delegate)
+                check_golden(matcher, self._folder)
+                answer = question(matcher)
+            except TryLater as error:
+                failed, self.passed_over = error, True
+            except _REFUSES as error:
+                failed = error
+                self._refuse(delegate, error)
+                if matcher is not None:
+                    matcher.embedder.close()
+            else:
+                self._delegate, self._left = delegate, left
+                self._note_refusal_of_runtime(matcher, delegate)
+                return matcher, answer
+        assert failed is not None, "there is always a last resort"
+        raise failed
+
+    def _open_by(self, delegate: Delegate) -> Matcher:
+        vectors = self._vectors
+        variant, embedder = self._execution.start(self._folder, vectors.release, delegate)
+        return Matcher(vectors.release, variant, vectors.stack, embedder, vectors.index)
+
+    def _refuse(self, delegate: Delegate, error: ShelfsightError) -> None:
+        code = error.code
+        if delegate.isolated and not isinstance(error, DelegateMissing):
+            code = DelegateFailed.code  # what foreign code makes of a signed network is its own fault
+        self._refusals.append(Refusal(delegate.name, code, str(error)))
+
+    def _note_refusal_of_runtime(self, matcher: Matcher, delegate: Delegate) -> None:
+        embedder = matcher.embedder
+        if embedder.delegate != delegate.name:
+            why = DelegateFailed(
+                f"{embedder.runtime} gives {delegate.name} no operation of variant {matcher.variant.name}: "
+                "install another runtime, such as ai-edge-litert"
+            )
+            self._refuse(delegate, why)
+
+
+def probe_delegates(settings: Settings, folder: Path) -> list[tuple[str, bool, str]]:
+    """Try every delegate that the settings name, and the last resorts, with the release in `folder`.
+
+    Each gets a process of its own and answers the golden photos there; nothing is changed or remembered.
+    Returns the name of each, whether it answers as signed, and what was found, or why it does not.
+
+    Raises:
+        StepBack, Incompatible: the release is spoiled, whatever runs its network.
+        BadSetting: the settings name a delegate that does not exist.
+    """
+    execution = Execution(settings)
+    vectors = open_vectors(folder)
+    found = []
+    for delegate in execution.order:
+        try:
+            variant, embedder = execution.start(folder, vectors.release, delegate, apart=True)
+            try:
+                matcher = Matcher(vectors.release, variant, vectors.stack, embedder, vectors.index)
+                check_golden(matcher, folder)
+            finally:
+                embedder.close()
+        except TryLater as error:
+            found.append((delegate.name, *_what_others_run(settings, delegate, error)))
+        except ShelfsightError as error:
+            found.append((delegate.name, False, str(error)))
+        else:
+            runs_by = "" if embedder.delegate == delegate.name else f", by {embedder.delegate}"
+            answered = f"variant {variant.name} answers as signed{runs_by} ({embedder.runtime})"
+            found.append((delegate.name, not runs_by, answered))
+    execution.close()
+    return found
+
+
+def _what_others_run(settings: Settings, delegate: Delegate, error: TryLater) -> tuple[bool, str]:
+    """Say of a delegate that another program has whether it works there."""
+    report = last_execution(settings.data)
+    if report is None or report.delegate == delegate.name:
+        return True, "in use by another program of this device"
+    return False, report.message or str(error)
+
+
+def _variant_for(delegate: Delegate, release: Release, folder: Path, named: str | None) -> Variant:
+    """Return the variant of the release that the delegate is to run: of its target, with its file here."""
+    owner = f"release {release.version}"
+    if named is not None:
+        variant = choose_variant(release.variants, named, owner, BadSetting)
+        if delegate.isolated and variant.target != delegate.target:
+            raise DelegateMissing(
+                f"the setting variant names {named}, which is for {variant.target}, and delegate "
+                f"{delegate.name} runs files for {delegate.target}: name another, or none"
+            )
+        return variant
+    fitting = [each for each in release.variants if each.target == delegate.target]
+    here = [each for each in fitting if (folder / each.sha256).exists()]
+    if here:
+        return here[0]
+    if not delegate.isolated:
+        return choose_variant(
+            release.variants, None, owner, Incompatible
+        )  # the next sync brings a missing file
+    if fitting:
+        raise DelegateMissing(f"the file of {owner} for {delegate.target} is not on this device: sync again")
+    raise DelegateMissing(f"{owner} has no file for {delegate.target}: publish it with one")
+
+
+def _library(settings: Settings, delegate: Delegate) -> str:
+    libraries = {
+        "edgetpu": settings.edgetpu_library,
+        "gpu": settings.gpu_library,
+        "external": settings.external_library,
+    }
+    return libraries.get(delegate.name, "")
+
+
+def _is_isolated(delegate: Delegate) -> bool:
+    return delegate.isolated
+
+
+def _let_go(claims: dict[str, int]) -> None:
+    for handle in claims.values():
+        os.close(handle)
+    claims.clear()
