@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converter.graph import read_graph
+from converter.graph import EDGE_TPU_OPERATION, read_graph
 from edge.errors import BadNetwork
 from tests.conftest import DATA
 
@@ -67,3 +67,22 @@ def test_real_files_are_read_compiled_ones_too(name: str, operations: int, compi
     graph = read_graph((FIXTURES / f"{name}.tflite").read_bytes(), name)
     assert (len(graph.operations), graph.compiled_for_edge_tpu) == (operations, compiled)
     assert [tensor.shape for tensor in graph.inputs] == [(1, 224, 224, 3)]
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not FIXTURES.is_dir(), reason="the real networks are not in ../shared/fixtures")
+def test_of_a_compiled_file_its_ends_are_read_as_they_were_before() -> None:
+    name = "mobilenet_v1_1.0_224_quant_embedding_extractor"
+    source, made = (
+        read_graph((FIXTURES / f"{each}.tflite").read_bytes(), each) for each in (name, f"{name}_edgetpu")
+    )
+    (operation,) = made.operations
+    assert (operation.name, operation.custom) == ("CUSTOM", EDGE_TPU_OPERATION)
+    assert [
+        [(tensor.dtype, tensor.shape, tensor.scales, tensor.zero_points) for tensor in ends]
+        for ends in (made.inputs, made.outputs)
+    ] == [
+        [(tensor.dtype, tensor.shape, tensor.scales, tensor.zero_points) for tensor in ends]
+        for ends in (source.inputs, source.outputs)
+    ]
+    assert made.outputs[0].dtype == "uint8" and made.outputs[0].scales
