@@ -210,6 +210,17 @@ class Fleet:
             query = select(DeviceRow.release, func.count()).group_by(DeviceRow.release)
             return {row[0]: row[1] for row in session.execute(query)}
 
+    def count_by_delegate(self) -> dict[tuple[str | None, str | None], int]:
+        """Return how many devices run their network by which delegate, and wanted which; None: not told yet.
+
+        Raises:
+            StorageUnusable: the database refused.
+        """
+        used, wanted = (DeviceRow.status[name].as_string() for name in ("delegate", "wanted"))
+        with transaction(self._sessions) as session:
+            query = select(used, wanted, func.count()).group_by(used, wanted)
+            return {(row[0], row[1]): row[2] for row in session.execute(query)}
+
 
 class WrongCodeBrake:
     """Holds back who tries codes: at most `most` wrong ones within `window_s` seconds from one address.

@@ -1,6 +1,8 @@
 """What people and their tools may read: catalog, releases, rollouts, fleet, metrics. It changes nothing."""
 
 import ipaddress
+from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -9,6 +11,7 @@ from flask import Blueprint, Response, abort, jsonify, request
 from cloud import signing
 from cloud.rooms import rooms
 from cloud.times import rfc3339
+from edge.delegates import DELEGATES
 from edge.errors import BadSetting
 
 _PAGE: Final = 100
@@ -110,6 +113,7 @@ def metrics() -> Response:
             f'shelfsight_devices{{release="{"none" if release is None else release}"}} {count}'
             for release, count in sorted(here.fleet.count_by_release().items(), key=lambda each: each[0] or 0)
         ),
+        *_delegate_lines(here.fleet.count_by_delegate()),
         "# HELP shelfsight_events_total Events taken from devices, by kind.",
         "# TYPE shelfsight_events_total counter",
         *(
@@ -127,6 +131,29 @@ def metrics() -> Response:
         f"shelfsight_timestamp_expires_seconds {expires.timestamp():.0f}",
     ]
     return Response("\n".join(lines) + "\n", mimetype="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _delegate_lines(counts: Mapping[tuple[str | None, str | None], int]) -> list[str]:
+    """Count devices by the delegate that runs their network, and those that do not run what they want.
+
+    A device may say anything: names that are not known here share one line.
+    """
+    known = {delegate.name for delegate in DELEGATES}
+    by_delegate: Counter[str] = Counter()
+    for (used, _), count in counts.items():
+        by_delegate["unknown" if used is None else used if used in known else "other"] += count
+    fallen_back = sum(count for (used, wanted), count in counts.items() if used != wanted)
+    return [
+        "# HELP shelfsight_devices_by_delegate Enrolled devices by the delegate that runs their network.",
+        "# TYPE shelfsight_devices_by_delegate gauge",
+        *(
+            f'shelfsight_devices_by_delegate{{delegate="{name}"}} {count}'
+            for name, count in sorted(by_delegate.items())
+        ),
+        "# HELP shelfsight_devices_fallen_back Devices that run their network by another one than wanted.",
+        "# TYPE shelfsight_devices_fallen_back gauge",
+        f"shelfsight_devices_fallen_back {fallen_back}",
+    ]
 
 
 def number_argument(name: str, default: int, *, most: int = 10**9) -> int:

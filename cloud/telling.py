@@ -72,6 +72,11 @@ def _rolled_back(data: Mapping[str, Any]) -> str:
     return f"from release {_text(data.get('release'))} {where} · {_text(data.get('message'))}"
 
 
+def _fell_back(data: Mapping[str, Any]) -> str:
+    used, wanted = _text(data.get("used")), _text(data.get("wanted"))
+    return f"{used or 'something else'} runs the network, not {wanted} · {_text(data.get('message'))}"
+
+
 def _failed(data: Mapping[str, Any]) -> str:
     release = _text(data.get("release"))
     what = f"release {release} · " if release else ""
@@ -104,5 +109,6 @@ _TELLERS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "slot_changed": _slot_changed,
     "installed": _installed,
     "rolled_back": _rolled_back,
+    "fell_back": _fell_back,
     "failed": _failed,
 }

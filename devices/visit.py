@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from devices.enrollment import clock_lead_s, device_info, read_enrollment
+from devices.execution_report import last_execution
 from devices.sync_report import SyncReport, last_sync
 from edge.delegates import delegate_order
 from edge.errors import KeepRelease, ServerUnreachable, ShelfsightError, StepBack
@@ -80,9 +81,13 @@ class _Visit:
 
     def _health(self) -> dict[str, object]:
         settings, installation = self._device.settings, self._device.installation
-        last = last_sync(settings.data)
+        last, execution = last_sync(settings.data), last_execution(settings.data)
         return {
             **device_info(settings),
+            "variant": execution.variant if execution else None,
+            "runtime": execution.runtime if execution else None,
+            "delegate": execution.delegate if execution else None,
+            "wanted": execution.wanted if execution else None,
             "outbox": self._device.waiting(),
             "floor": installation.floor(),
             "set_aside": sorted(installation.set_aside()),

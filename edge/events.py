@@ -22,6 +22,7 @@ KINDS = frozenset(
         "slot_changed",
         "installed",
         "rolled_back",
+        "fell_back",
         "failed",
     }
 )

@@ -86,6 +86,28 @@ def test_prometheus_can_read_the_metrics(client: FlaskClient, device: str) -> No
     assert all(line.startswith(("# HELP ", "# TYPE ", "shelfsight_")) for line in lines)
 
 
+def test_prometheus_hears_by_what_devices_run_their_networks(
+    client: FlaskClient, workspace: Workspace, device: str
+) -> None:
+    fleet = Fleet(workspace.sessions())
+    for status in (
+        {"delegate": "xnnpack", "wanted": "edgetpu"},
+        {"delegate": "xnnpack", "wanted": "xnnpack"},
+        {"delegate": 'evil"} 7\n', "wanted": 'evil"} 7\n'},
+    ):
+        name, _ = fleet.enroll(fleet.new_code("ABCDEFGHIJ"), DeviceInfo("Kiosk", "kiosk", "0.1.0"))
+        fleet.seen(name, 2, status)
+    lines = client.get("/metrics").text.splitlines()
+    assert [line for line in lines if line.startswith("shelfsight_devices_by_delegate")] == [
+        'shelfsight_devices_by_delegate{delegate="other"} 1',
+        'shelfsight_devices_by_delegate{delegate="unknown"} 1',
+        'shelfsight_devices_by_delegate{delegate="xnnpack"} 2',
+    ]
+    assert "shelfsight_devices_fallen_back 1" in lines
+    assert "xnnpack, not edgetpu" in client.get("/").text
+    assert client.get("/").text.count(", not ") == 1, "the others run what they want"
+
+
 @pytest.mark.parametrize(
     "page", [*PAGES, "/console/static/console.css", f"/console/thumbnails/{'0' * 64}.jpg"]
 )

@@ -45,6 +45,11 @@ def event(kind: str, data: Mapping[str, Any]) -> KeptEvent:
             {"release": 2, "to": None, "message": "spoiled"},
             "from release 2 to no release · spoiled",
         ),
+        (
+            "fell_back",
+            {"wanted": "edgetpu", "used": "xnnpack", "message": "no Edge TPU"},
+            "xnnpack runs the network, not edgetpu · no Edge TPU",
+        ),
         ("failed", {"release": 2, "error": "no_space", "message": "disk full"}, "release 2 · disk full"),
         ("failed", {"error": "no_space"}, "no_space"),
         ("teleported", {"from_shop": 1, "to": "2", "list": [1], "flag": True}, "from shop 1 · to 2"),
