@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from edge.errors import BadSetting, PhotoMissing, PhotoUnreadable, SkipPhoto, StorageUnusable
-from edge.image import Picture, decode, load_photo
+from edge.image import Picture, check_picture, decode, fit, load_photo
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
@@ -120,6 +121,51 @@ class OpenCVCamera:
     def close(self) -> None:
         """Let the camera go, so that another program may have it."""
         self._capture.release()
+
+
+def fit_frame(picture: Picture, size: int) -> Picture:
+    """Bring a frame to a model's input, uint8 (size, size, 3), as `edge.image.fit` does, several times faster.
+
+    Where OpenCV is installed, a frame of twice the size or more is halved by it (each pixel the mean of four),
+    smoothed by a Gaussian as wide as the triangle that `fit` averages with, and sampled. What a network sees in
+    it lies as near to what it sees through `fit` as with a JPEG that was decoded at half its size
+    (docs/decisions/0014). Anything smaller goes through `fit` itself.
+
+    Raises:
+        PhotoUnreadable: not a `uint8` (height, width, 3) array.
+    """
+    check_picture(picture)
+    cv2 = _opencv()
+    if cv2 is None or min(picture.shape[:2]) < 2 * size:
+        return fit(picture, size)
+    small: Picture = picture
+    while min(small.shape[:2]) >= 2 * size:
+        small = cv2.resize(small, (small.shape[1] // 2, small.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    down, across = (_spread(side / size) for side in small.shape[:2])
+    small = cv2.GaussianBlur(small, (_width(across), _width(down)), sigmaX=across, sigmaY=down)
+    return np.asarray(cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def _spread(ratio: float) -> float:
+    """Return the Gaussian's standard deviation in pixels, where so many become one.
+
+    The triangle of `fit` has the variance ratio**2 / 6, and sampling between pixels adds 1 / 6 by itself.
+    """
+    return float(np.sqrt(max(ratio**2 / 6 - 1 / 6, 1e-4)))
+
+
+def _width(spread: float) -> int:
+    return 2 * int(np.ceil(1.6 * spread)) + 1 if spread > 0.2 else 1
+
+
+@cache
+def _opencv() -> Any:
+    try:
+        import cv2
+    except ImportError:
+        return None
+    cv2.setNumThreads(1)  # an answer has one core; the other draws the page
+    return cv2
 
 
 def open_camera(frames: Path | None, number: int | None, *, width: int, height: int) -> Camera | None:

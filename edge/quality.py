@@ -34,6 +34,7 @@ _REACH = 8  # pixels between two that are compared for contrast: finer detail th
 _FAINTEST_EDGE, _CLEAREST_EDGE = 8, 24  # levels; a camera's noise is less, and so are the shadows on a wall
 _LEAST_CONTRAST = 15.0  # squared levels; with less there is nothing that could be sharp
 _CLIPPED, _NEARLY_CLIPPED = 248, 215
+_EVENLY = np.full(3, 1 / 3, np.float32)
 
 
 def quality_problem(picture: Picture) -> Problem | None:
@@ -131,17 +132,8 @@ def sharpness(picture: Picture) -> float:
     picture, it compares what is there with a coarser view of it (F. Crété, T. Dolmiere, P. Ladret,
     M. Nicolas: The Blur Effect, 2007). 1.0 where there is too little contrast to tell.
     """
-    return min(_fineness(_gray(picture[::2])), _fineness(_gray(picture[:, ::2].transpose(1, 0, 2))))
-
-
-def _gray(picture: Picture) -> NDArray[np.float32]:
-    """Average the channels, as contiguous float32 (height, width)."""
-    planes = picture.transpose(2, 0, 1).astype(np.float32, order="C")
-    planes[0] += planes[1]
-    planes[0] += planes[2]
-    planes[0] /= 3
-    gray: NDArray[np.float32] = planes[0]
-    return gray
+    gray = picture.astype(np.float32) @ _EVENLY
+    return min(_fineness(gray[::2]), _fineness(gray[:, ::2].T))
 
 
 def _fineness(lines: NDArray[np.float32]) -> float:
@@ -153,7 +145,8 @@ def _fineness(lines: NDArray[np.float32]) -> float:
 
 def _mean_square_step(lines: NDArray[np.float32], reach: int) -> float:
     steps = lines[:, reach:] - lines[:, :-reach]
-    return float(np.vdot(steps, steps)) / steps.size
+    steps = steps.ravel(order="K")
+    return float(steps @ steps) / steps.size
 
 
 def _soft_border(least: Picture, clipped: NDArray[np.bool_]) -> float:
