@@ -6,7 +6,7 @@ and the bytes of its files; `cloud.publishing` signs it, `cloud.evaluation` meas
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cloud.catalog import ReferencePhoto
 from cloud.embed import Progress, embed_references, fitted_pictures
 from cloud.embeddings import EmbeddingCache
-from cloud.golden import answer_golden
+from cloud.golden import choose_golden
 from cloud.photos import PhotoStorage
 from edge.disk import storage_error, write_atomically
 from edge.errors import BadModel, NoRelease, SegmentBroken
@@ -123,51 +123,34 @@ def embed_catalog(
     return EmbeddedCatalog(content, known, embedded.made, len(known) - embedded.made, tuple(refused))
 
 
-def shipped_variants(model: Model) -> tuple[Variant, ...]:
-    """Return the model files that go into a release: those for a CPU, which every device can run.
-
-    Raises:
-        BadModel: the model has no such file.
-    """
-    variants = tuple(variant for variant in model.variants if variant.target == "cpu")
-    if not variants:
-        raise BadModel(
-            f"model {model.name} in {model.folder} has no file for target cpu: convert it with --target cpu"
-        )
-    return variants
-
-
 def make_release(
     version: int,
     model: Model,
+    variants: Sequence[Variant],
     content: Content,
     *,
-    golden: Sequence[tuple[str, bytes]] = (),
+    certificate: bytes | None = None,
     previous: Previous | None = None,
     recipe: IndexRecipe | None = None,
     created: datetime | None = None,
 ) -> Assembled:
-    """Make release `version` out of a model and the embedded catalog.
+    """Make release `version` out of files of a model and the embedded catalog; it has no golden photos yet.
 
-    `golden` are candidates (sku, photo bytes); the few that are answered best become the golden photos. With
-    a `previous` release of the same embedding space a small change becomes a delta segment.
+    `variants` are the files with the decisions that they get. With a `previous` release of the same embedding
+    space a small change becomes a delta segment.
 
     Raises:
         NoRelease: the catalog has no row, so nothing could be recognized.
-        BadModel: the model has no file for a CPU, or a file is not what model.json says.
+        BadModel: a file is not what model.json says.
     """
     if not any(len(rows) for rows in content.rows.values()):
         raise NoRelease(
             "the catalog has no usable reference photo: add some with `shelfsight-cloud catalog import`"
         )
-    variants = tuple(replace(variant, file=variant.sha256) for variant in shipped_variants(model))
-    files: dict[str, bytes] = {
-        variant.sha256: _model_bytes(model, variant) for variant in shipped_variants(model)
-    }
-    entries = [FileEntry(variant.sha256, variant.size, "model") for variant in variants]
+    networks = {variant.sha256: model_bytes(model, variant) for variant in variants}
     segments = _make_segments(content, previous)
-    files.update(segments)
-    entries += [FileEntry(sha256, len(data), "segment") for sha256, data in segments.items()]
+    certificates = {hashlib.sha256(certificate).hexdigest(): certificate} if certificate is not None else {}
+    roles = {"model": networks, "segment": segments, "certificate": certificates}
     release = Release(
         version=version,
         created=(created or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -176,14 +159,49 @@ def make_release(
         input_size=model.input_size,
         row_scale=model.row_scale,
         model=model.name,
-        variants=variants,
+        variants=tuple(replace(variant, file=variant.sha256) for variant in variants),
         segments=tuple(segments),
         merged_sha256=hashlib.sha256(encode_base(content)).hexdigest(),
         recipe=recipe or IndexRecipe(),
         golden=(),
-        files=tuple(entries),
+        files=tuple(
+            FileEntry(sha256, len(data), role)
+            for role, files in roles.items()
+            for sha256, data in files.items()
+        ),
     )
-    return _with_golden(Assembled(release, files), golden, previous)
+    return Assembled(release, {**networks, **segments, **certificates})
+
+
+def with_golden(
+    assembled: Assembled,
+    candidates: Iterable[tuple[str, bytes]],
+    *,
+    previous: Previous | None = None,
+    answering: Collection[str] | None = None,
+) -> Assembled:
+    """Let the assembled release itself answer candidates (sku, photo bytes), and add the best as golden.
+
+    Those that the `previous` release has are kept as long as they are answered rightly. `answering` names
+    the variants that are asked, and have to answer alike, the first of the release among them; None: all.
+
+    Raises:
+        ModelBroken, RuntimeMissing, Incompatible: a network file does not run here.
+        StorageUnusable, NoSpace: the temporary folder cannot be written.
+    """
+    held = {golden.photo for golden in previous.release.golden} if previous is not None else set()
+    names = [each.name for each in assembled.release.variants if answering is None or each.name in answering]
+    with TemporaryDirectory(prefix="shelfsight-golden-") as scratch:
+        folder = write_release_folder(assembled, Path(scratch))
+        chosen = choose_golden([Matcher.open(folder, variant=name) for name in names], candidates, held)
+    photos = {golden.photo: photo for golden, photo in chosen}
+    entries = tuple(FileEntry(sha256, len(photo), "golden") for sha256, photo in photos.items())
+    release = replace(
+        assembled.release,
+        golden=tuple(golden for golden, _ in chosen),
+        files=assembled.release.files + entries,
+    )
+    return Assembled(release, {**assembled.files, **photos})
 
 
 def write_release_folder(assembled: Assembled, folder: Path) -> Path:
@@ -204,13 +222,39 @@ def write_release_folder(assembled: Assembled, folder: Path) -> Path:
     return folder
 
 
-def same_answers(release: Release, other: Release) -> bool:
-    """Say whether two releases answer alike: the same model files, decisions, merged content and search."""
+def says_nothing_new(release: Release, other: Release) -> bool:
+    """Say whether two releases are alike in model files, decisions, content, search and certificate.
+
+    Golden photos do not count: they would only try the same once more.
+    """
     return (
         release.merged_sha256 == other.merged_sha256
         and release.variants == other.variants
         and release.recipe == other.recipe
+        and _certificates(release) == _certificates(other)
     )
+
+
+def model_bytes(model: Model, variant: Variant) -> bytes:
+    """Read one of the model's files.
+
+    Raises:
+        BadModel: it cannot be read, or is not the one that model.json names.
+    """
+    path = model.path(variant)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadModel(
+            f"model file {path} cannot be read ({error.strerror}): restore the model folder"
+        ) from error
+    if len(data) != variant.size or hashlib.sha256(data).hexdigest() != variant.sha256:
+        raise BadModel(f"model file {path} is not the one that model.json names: convert the network again")
+    return data
+
+
+def _certificates(release: Release) -> set[str]:
+    return {entry.sha256 for entry in release.files if entry.role == "certificate"}
 
 
 def _make_segments(content: Content, previous: Previous | None) -> dict[str, bytes]:
@@ -242,36 +286,3 @@ def _carried_segments(content: Content, previous: Previous) -> tuple[SegmentStac
         content.scale,
     )
     return (stack, segments) if same_space else None
-
-
-def _model_bytes(model: Model, variant: Variant) -> bytes:
-    path = model.folder / variant.file
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadModel(
-            f"model file {path} cannot be read ({error.strerror}): restore the model folder"
-        ) from error
-    if len(data) != variant.size or hashlib.sha256(data).hexdigest() != variant.sha256:
-        raise BadModel(f"model file {path} is not the one that model.json names: convert the network again")
-    return data
-
-
-def _with_golden(
-    assembled: Assembled, candidates: Sequence[tuple[str, bytes]], previous: Previous | None
-) -> Assembled:
-    """Let the assembled release itself answer the candidates, and add the surest right answers to it."""
-    if not candidates:
-        return assembled
-    kept = {golden.photo for golden in previous.release.golden} if previous is not None else set()
-    with TemporaryDirectory(prefix="shelfsight-golden-") as scratch:
-        matcher = Matcher.open(write_release_folder(assembled, Path(scratch)))
-        chosen = answer_golden(matcher, candidates, kept)
-    photos = {golden.photo: photo for golden, photo in chosen}
-    entries = tuple(FileEntry(sha256, len(photo), "golden") for sha256, photo in photos.items())
-    release = replace(
-        assembled.release,
-        golden=tuple(golden for golden, _ in chosen),
-        files=assembled.release.files + entries,
-    )
-    return Assembled(release, {**assembled.files, **photos})

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.assembly import embed_catalog, shipped_variants
+from cloud.assembly import embed_catalog
 from cloud.catalog import Catalog, ReferencePhoto
 from cloud.embed import Progress
 from cloud.embeddings import EmbeddingCache
@@ -86,7 +86,7 @@ def doubt_labels(
         StorageUnusable: database or cache cannot be used.
     """
     photos = catalog.reference_photos()
-    variant = shipped_variants(model)[0]
+    variant = model.variant()
     embedded = embed_catalog(
         model,
         variant,

@@ -31,8 +31,9 @@ class ReleaseRow(Base):
 class PublishedRelease:
     """What is known of a published release.
 
-    `sha256` names its manifest in the repository; `size` is what a new device fetches, `new_bytes` what a
-    device with the release before it fetches, both in bytes and with the manifest.
+    `sha256` names its manifest in the repository; `files` counts all that it has. `size` is what a new device
+    fetches that answers on its CPU, `new_bytes` what such a device with the release before it fetches, both
+    in bytes and with the manifest.
     """
 
     version: int

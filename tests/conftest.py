@@ -24,6 +24,15 @@ def tiny_model() -> Model:
 
 
 @pytest.fixture
+def several_model() -> Model:
+    """Give the same network with a file for every target, out of order: the CPU's comes last.
+
+    `edgetpu` is compiled, as far as a reader can tell, and `edgetpu-int8` is what it was compiled from.
+    """
+    return open_model(DATA / "tiny-several")
+
+
+@pytest.fixture
 def broken_models() -> Path:
     """Give the folder of TFLite files that are no good: nan, zero, input-48, dimension-8, float-input, …"""
     return DATA / "broken-models"

@@ -7,6 +7,8 @@ import click
 from cloud.bundled import find_model
 from cloud.commands.options import data_option, json_option, open_workspace, print_json, progress_bar
 from cloud.publishing import Publication, publish
+from cloud.shipping import EVERY_TARGET, TARGETS, LeftOut, ShippedFile
+from edge.certificate import DEFAULT_TOLERANCE
 from edge.model import open_model
 
 
@@ -16,6 +18,21 @@ from edge.model import open_model
     "model_folder",
     type=click.Path(path_type=Path, file_okay=False),
     help="general, grocery, one of your own by name, or a folder (default: your newest, else general).",
+)
+@click.option(
+    "--target",
+    "targets",
+    type=click.Choice([*TARGETS, EVERY_TARGET]),
+    multiple=True,
+    help="Which of the model's files to ship, may be given again; that for the CPU always is (default: all, "
+    "which is all but float32).",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 100),
+    default=DEFAULT_TOLERANCE,
+    show_default=True,
+    help="How many points of recall a file may have lost against the float network.",
 )
 @click.option(
     "--keys",
@@ -41,6 +58,8 @@ from edge.model import open_model
 def command(
     *,
     model_folder: Path | None,
+    targets: tuple[str, ...],
+    tolerance: float,
     offline_keys: Path | None,
     percent: float,
     wrong_rate: float | None,
@@ -60,6 +79,8 @@ def command(
         publication = publish(
             workspace,
             model,
+            targets=targets,
+            tolerance=tolerance,
             offline_keys=offline_keys,
             percent=percent,
             wrong_rate=wrong_rate,
@@ -86,6 +107,11 @@ def _record(publication: Publication) -> dict[str, object]:
         "reused": publication.reused,
         "calibration_photos": publication.calibration_photos,
         "match_confidence": publication.match_confidence,
+        "variants": [_file_record(file) for file in publication.files],
+        "left_out": [
+            {"name": each.variant.name, "target": each.variant.target, "reason": each.reason}
+            for each in publication.left_out
+        ],
         "refused": [
             {"sku": photo.sku, "sha256": photo.sha256, "reason": photo.reason}
             for photo in publication.refused
@@ -93,7 +119,21 @@ def _record(publication: Publication) -> dict[str, object]:
     }
 
 
+def _file_record(file: ShippedFile) -> dict[str, object]:
+    return {
+        "name": file.variant.name,
+        "target": file.variant.target,
+        "precision": file.variant.precision,
+        "sha256": file.variant.sha256,
+        "size": file.variant.size,
+        "recall_change": file.recall_change,
+        "flipped": file.flipped,
+    }
+
+
 def _tell(publication: Publication) -> None:
+    for each in publication.left_out:
+        click.echo(_tell_left_out(each), err=True)
     for photo in publication.refused:
         click.echo(f"left out a photo of {photo.sku}: {photo.reason}", err=True)
     release = publication.release
@@ -104,7 +144,28 @@ def _tell(publication: Publication) -> None:
         f"Release {release.version}: {release.products} products, {release.rows} vectors, "
         f"model {release.model}, {release.files} files."
     )
+    for file in publication.files:
+        click.echo(_tell_file(file))
     if publication.calibration_photos:
         click.echo(f"Its decision is fitted to {publication.calibration_photos} validation photos.")
     click.echo(f"An answer is given as a match from {publication.match_confidence:.1%} sure.")
-    click.echo(f"A new device fetches {release.size:,} bytes, one that is up to date {release.new_bytes:,}.")
+    click.echo(
+        f"A new device fetches {release.size:,} bytes, one that is up to date {release.new_bytes:,}; "
+        "those that run other files than the CPU's fetch them too."
+        if len({file.variant.target for file in publication.files}) > 1
+        else f"A new device fetches {release.size:,} bytes, one that is up to date {release.new_bytes:,}."
+    )
+
+
+def _tell_file(file: ShippedFile) -> str:
+    change = (
+        "recall not measured" if file.recall_change is None else f"recall {file.recall_change:+.2f} points"
+    )
+    return (
+        f"  {file.variant.name} ({file.variant.target}): {file.variant.size:,} bytes, {change}, "
+        f"{file.flipped:.1%} of the decisions flipped"
+    )
+
+
+def _tell_left_out(each: LeftOut) -> str:
+    return f"left out file {each.variant.name} of target {each.variant.target}: {each.reason}"

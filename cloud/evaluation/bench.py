@@ -46,7 +46,7 @@ def installed(model: Model, variant: Variant, content: Content) -> Iterator[Matc
     except OSError as error:
         raise storage_error(error, Path("the temporary folder")) from error
     with folder as name:
-        write_release_folder(make_release(1, model, content), Path(name))
+        write_release_folder(make_release(1, model, (variant,), content), Path(name))
         yield Matcher.open(Path(name), variant=variant.name)
 
 

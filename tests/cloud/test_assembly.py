@@ -12,8 +12,8 @@ from cloud.assembly import (
     Previous,
     embed_catalog,
     make_release,
-    same_answers,
-    shipped_variants,
+    says_nothing_new,
+    with_golden,
     write_release_folder,
 )
 from cloud.catalog import Catalog
@@ -33,7 +33,7 @@ def embed(catalog: Catalog, model: Model, cache_folder: Path) -> EmbeddedCatalog
     with EmbeddingCache(cache_folder) as cache:
         return embed_catalog(
             model,
-            shipped_variants(model)[0],
+            model.variant(),
             products=catalog.products(),
             references=catalog.reference_photos(),
             photos=catalog.photos,
@@ -44,14 +44,17 @@ def embed(catalog: Catalog, model: Model, cache_folder: Path) -> EmbeddedCatalog
 def assemble(
     catalog: Catalog, model: Model, tmp_path: Path, version: int = 1, previous: Previous | None = None
 ) -> Assembled:
-    return make_release(
+    assembled = make_release(
         version,
         model,
+        [variant for variant in model.variants if variant.target == "cpu"],
         embed(catalog, model, tmp_path / "cache").content,
-        golden=golden_candidates(
-            catalog.reference_photos(), catalog.photos, previous.release if previous else None
-        ),
+        certificate=b"a certificate",
         previous=previous,
+    )
+    before = previous.release if previous else None
+    return with_golden(
+        assembled, golden_candidates(catalog.reference_photos(), catalog.photos, before), previous=previous
     )
 
 
@@ -89,7 +92,12 @@ def test_every_file_of_the_manifest_is_there_under_its_hash(
     for entry in assembled.release.files:
         assert sha256_file(folder / entry.sha256) == entry.sha256
         assert (folder / entry.sha256).stat().st_size == entry.size
-    assert {entry.role for entry in assembled.release.files} == {"model", "segment", "golden"}
+    assert {entry.role for entry in assembled.release.files} == {
+        "model",
+        "segment",
+        "golden",
+        "certificate",
+    }
 
 
 def test_the_same_catalog_gives_the_same_release(catalog: Catalog, tiny_model: Model, tmp_path: Path) -> None:
@@ -224,16 +232,16 @@ def test_a_lost_segment_costs_a_new_base_and_not_the_release(
     assert len(assemble(catalog, tiny_model, tmp_path, 2, previous).release.segments) == 1
 
 
-def test_an_unchanged_catalog_gives_the_same_answers(
+def test_an_unchanged_catalog_says_nothing_new(
     catalog: Catalog, tiny_model: Model, tmp_path: Path
 ) -> None:
     first = assemble(catalog, tiny_model, tmp_path)
     previous = as_previous(first, tmp_path / "1")
     second = assemble(catalog, tiny_model, tmp_path, 2, previous)
-    assert same_answers(first.release, second.release)
+    assert says_nothing_new(first.release, second.release)
     assert second.release.segments == first.release.segments
     add_pack(catalog, 0, price="2.49")
-    assert not same_answers(first.release, assemble(catalog, tiny_model, tmp_path, 3, previous).release)
+    assert not says_nothing_new(first.release, assemble(catalog, tiny_model, tmp_path, 3, previous).release)
 
 
 def test_the_signed_hash_is_that_of_the_whole_content(
@@ -249,20 +257,14 @@ def test_a_model_file_that_was_changed_is_refused(
     catalog: Catalog, tiny_model: Model, tmp_path: Path
 ) -> None:
     content = embed(catalog, tiny_model, tmp_path).content
-    variant = shipped_variants(tiny_model)[0]
+    variant = tiny_model.variant()
     other = replace(tiny_model, folder=tmp_path / "model")
     other.folder.mkdir()
     with pytest.raises(BadModel, match="cannot be read"):
-        make_release(1, other, content)
+        make_release(1, other, [variant], content)
     (other.folder / variant.file).write_bytes(b"x" * variant.size)
     with pytest.raises(BadModel, match=r"is not the one that model\.json names"):
-        make_release(1, other, content)
-
-
-def test_a_model_without_a_file_for_a_cpu_is_refused(tiny_model: Model) -> None:
-    only_float = tuple(variant for variant in tiny_model.variants if variant.target != "cpu")
-    with pytest.raises(BadModel, match="no file for target cpu"):
-        shipped_variants(replace(tiny_model, variants=only_float))
+        make_release(1, other, [variant], content)
 
 
 def test_a_model_that_answers_with_nan_makes_no_release(

@@ -106,8 +106,9 @@ def test_a_share_of_the_devices_can_be_offered_the_release(workspace: Workspace,
 @pytest.mark.parametrize(
     "cut",
     [
-        (publishing, "embed_catalog", 0),
+        (publishing, "fit_catalog", 0),
         (publishing, "make_release", 0),
+        (publishing, "with_golden", 0),
         (publishing, "write_atomically", 0),
         (publishing, "write_atomically", 3),
         (signing, "_write_targets", 0),

@@ -16,6 +16,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow.lite.python import schema_py_generated as schema
 
+from converter.certify import LabeledPicture, certify
+from edge.certificate import CERTIFICATE_FILE
 from edge.disk import write_atomically
 from edge.model import Decision, Model, Variant, write_model
 
@@ -112,7 +114,7 @@ def convert_float(network: keras.Model, size: int) -> bytes:
     return bytes(tf.lite.TFLiteConverter.from_keras_model(with_raw_input(network, size)).convert())
 
 
-def convert_int8(network: keras.Model, size: int, output: tf.DType) -> bytes:
+def convert_int8(network: keras.Model, size: int, output: tf.DType, taken: tf.DType = tf.uint8) -> bytes:
     """Convert a network to int8 TFLite; raw pictures are its input because of how it is calibrated."""
 
     def representative() -> Iterator[list[NDArray[np.float32]]]:
@@ -126,8 +128,16 @@ def convert_int8(network: keras.Model, size: int, output: tf.DType) -> bytes:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = representative
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = tf.uint8
+    converter.inference_input_type = taken
     converter.inference_output_type = output
+    return bytes(converter.convert())
+
+
+def convert_float16(network: keras.Model, size: int) -> bytes:
+    """Convert a network to TFLite with float16 weights that takes raw pictures."""
+    converter = tf.lite.TFLiteConverter.from_keras_model(with_raw_input(network, size))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_types = [tf.float16]
     return bytes(converter.convert())
 
 
@@ -171,27 +181,73 @@ def make_probe() -> bytes:
     return pack_model(tree)
 
 
+def write_folder(name: str, space: str, files: dict[str, tuple[str, str, bytes]]) -> Model:
+    """Write a model folder of (target, precision, file) by the names of the variants."""
+    folder = HERE / name
+    folder.mkdir(exist_ok=True)
+    variants = []
+    for variant, (target, precision, data) in files.items():
+        file, sha256 = f"tiny-{variant}.tflite", hashlib.sha256(data).hexdigest()
+        write_atomically(folder / file, data)
+        variants.append(Variant(variant, file, sha256, len(data), target, precision, DECISION))
+    model = Model(name, space, DIMENSION, SIZE, ROW_SCALE, tuple(variants), folder)
+    write_model(model, folder)
+    return model
+
+
+def write_certificate(model: Model, stand_ins: dict[str, str] | None = None) -> None:
+    """Measure the files of a tiny model on drawn packs, and lay the certificate beside them.
+
+    `stand_ins` are the variants that run for those compiled for an Edge TPU.
+    """
+    rng = np.random.default_rng(9)
+    packs = [draw_pack(rng, SIZE) for _ in range(60)]
+
+    def labeled(number: int) -> LabeledPicture:
+        picture = photograph(packs[number], rng)
+        name = hashlib.sha256(picture.tobytes()).hexdigest()[:12]
+        return LabeledPicture(picture, name, f"aisle {number % 3}", f"pack {number}")
+
+    references = [labeled(number) for number in range(len(packs))]
+    compared = [labeled(number) for number in range(len(packs)) for _ in range(8)]
+    certificate = certify(
+        model,
+        compared,
+        references,
+        representative={"packs": [each.name for each in references]},
+        stand_ins={name: model.path(model.variant(by)) for name, by in (stand_ins or {}).items()},
+    )
+    write_atomically(model.folder / CERTIFICATE_FILE, certificate.to_bytes())
+
+
 def main() -> None:
-    """Write the model folder `tiny-int8` and the misfits in `broken-models`."""
+    """Write the model folders `tiny-int8` and `tiny-several`, and the misfits in `broken-models`."""
     network = make_network(SIZE, DIMENSION)
+    weights = b"".join(weight.tobytes() for weight in network.get_weights())
+    space = hashlib.sha256(weights).hexdigest()[:16]
+    # In this order: names that Keras counts up stand in the files.
     files = {
         "int8": ("cpu", "int8", convert_int8(network, SIZE, tf.float32)),
         "int8-out": ("cpu", "int8", convert_int8(network, SIZE, tf.int8)),
         "float32": ("float32", "float32", convert_float(network, SIZE)),
     }
-    folder = HERE / "tiny-int8"
-    folder.mkdir(exist_ok=True)
-    variants = []
-    for name, (target, precision, data) in files.items():
-        file, sha256 = f"tiny-{name}.tflite", hashlib.sha256(data).hexdigest()
-        write_atomically(folder / file, data)
-        variants.append(Variant(name, file, sha256, len(data), target, precision, DECISION))
-    weights = b"".join(weight.tobytes() for weight in network.get_weights())
-    space = hashlib.sha256(weights).hexdigest()[:16]
-    write_model(Model("tiny-int8", space, DIMENSION, SIZE, ROW_SCALE, tuple(variants), folder), folder)
+    write_misfits(network, files["int8"][2])
+    full = convert_int8(network, SIZE, tf.uint8)
+    several = {
+        "float32": files["float32"],
+        "edgetpu": ("edgetpu", "int8", for_edge_tpu(full)),
+        "edgetpu-int8": ("edgetpu", "int8", full),
+        "float16": ("gpu", "float16", convert_float16(network, SIZE)),
+        "int8": files["int8"],
+    }
+    write_certificate(write_folder("tiny-int8", space, files))
+    write_certificate(write_folder("tiny-several", space, several), {"edgetpu": "edgetpu-int8"})
+
+
+def write_misfits(network: keras.Model, int8: bytes) -> None:
+    """Write `probe.tflite`, and into `broken-models` the files that are no good."""
     broken = HERE / "broken-models"
     broken.mkdir(exist_ok=True)
-    int8 = files["int8"][2]
     for name, data in {
         "nan": convert_float(with_all_weights(network, lambda w: np.full_like(w, np.nan)), SIZE),
         "zero": convert_float(with_all_weights(network, np.zeros_like), SIZE),
@@ -201,6 +257,8 @@ def main() -> None:
             tf.lite.TFLiteConverter.from_keras_model(with_batch_of_one(network, SIZE)).convert()
         ),
         "tiny_edgetpu": for_edge_tpu(int8),
+        "int8-input": convert_int8(network, SIZE, tf.float32, tf.int8),
+        "dynamic": bytes(tf.lite.TFLiteConverter.from_keras_model(network).convert()),
     }.items():
         write_atomically(broken / f"{name}.tflite", data)
     write_atomically(HERE / "probe.tflite", make_probe())
