@@ -35,10 +35,8 @@ from edge.segments import SegmentStack
 GOLDEN_TOLERANCE = 0.02
 """How far a similarity may stray from the signed one: runtimes and processors round int8 differently."""
 
-GOLDEN_TOLERANCE_OF_OTHERS = 0.06
-"""The same for other files of the network than the one that answered when the release was signed."""
-
-_KIN = 12  # further candidates that a category is guessed from
+KIN = 12
+"""How many further candidates are searched for: a category is guessed from them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +196,7 @@ class Matcher:
         embedded = perf_counter()
         # A runner-up is needed to judge the best one, even if only one is asked for.
         decision = self.variant.decision
-        hits = self.index.search(embedding.vector, max(top, 2), decision.score, spare=_KIN)
+        hits = self.index.search(embedding.vector, max(top, 2), decision.score, spare=KIN)
         searched = perf_counter()
         confidences = decision.confidences([hit.score for hit in hits])
         verdict, reason = _judge(decision, hits, confidences, fitted)
@@ -281,14 +279,12 @@ def prepare_release_folder(folder: Path) -> None:
 def check_golden(matcher: Matcher, folder: Path) -> None:
     """Answer the golden photos of the release in `folder` and compare with the signed answers.
 
-    The verdict and, at a match, the product must be the same, and the similarity within `GOLDEN_TOLERANCE`,
-    or `GOLDEN_TOLERANCE_OF_OTHERS` where another variant answers than the first for the CPU.
+    The verdict and, at a match, the product must be the same, and the similarity within `GOLDEN_TOLERANCE`.
 
     Raises:
         TrialFailed: a golden photo is missing or spoiled, or answered in another way.
         ModelBroken: the network answers with nothing usable.
     """
-    tolerance = _golden_tolerance(matcher)
     for golden in matcher.release.golden:
         where = f"golden photo {golden.photo[:12]} of release {matcher.release.version}"
         try:
@@ -303,7 +299,7 @@ def check_golden(matcher: Matcher, folder: Path) -> None:
                 f"{where} is answered {answer.verdict} ({sku}), not {golden.verdict} ({golden.sku}) as "
                 "signed: this device's runtime computes something else"
             )
-        if abs(similarity - golden.similarity) > tolerance:
+        if abs(similarity - golden.similarity) > GOLDEN_TOLERANCE:
             raise TrialFailed(
                 f"{where} has similarity {similarity:.4f}, not {golden.similarity:.4f} as signed: "
                 "this device's runtime computes something else"
@@ -364,12 +360,6 @@ def check_model(path: Path, variant: Variant) -> None:
         raise ModelBroken(f"model file {path} is missing: sync again") from error
     if found != variant.sha256:
         raise ModelBroken(f"model file {path} has sha256 {found}, not its own name: sync again")
-
-
-def _golden_tolerance(matcher: Matcher) -> float:
-    signed_by = next((each for each in matcher.release.variants if each.target == "cpu"), None)
-    same = signed_by is not None and signed_by.sha256 == matcher.variant.sha256
-    return GOLDEN_TOLERANCE if same else GOLDEN_TOLERANCE_OF_OTHERS
 
 
 def _load_golden(path: Path, golden: Golden) -> bytes:
