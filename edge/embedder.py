@@ -266,6 +266,23 @@ def open_runner(path: Path, *, threads: int = 1) -> Callable[[], None]:
     return interpreter.invoke
 
 
+def try_runtime(name: str) -> str:
+    """Run a network of four numbers in the runtime `name`, such as `ai-edge-litert`, and return its version.
+
+    Raises:
+        BadSetting: there is no runtime of this name.
+        RuntimeMissing: it is not installed, or fails at its first network; a bad one may end the process.
+    """
+    ((module, distribution),) = _runtimes(name)
+    try:
+        _run_the_probe(module)
+    except _FAILURES as error:
+        raise RuntimeMissing(
+            f"{distribution} runs no network ({_in_a_line(error)}): install it again"
+        ) from error
+    return importlib.metadata.version(distribution)
+
+
 def _check_file(path: Path, delegate: Delegate) -> None:
     try:
         data = path.read_bytes()
@@ -398,13 +415,17 @@ def _check_library(delegate: Delegate, library: str) -> None:
 
 def _runs_the_probe(module: str) -> bool:
     try:
-        with without_chatter():
-            interpreter = importlib.import_module(module).Interpreter(model_content=_PROBE)
-            interpreter.allocate_tensors()
-            interpreter.invoke()
+        _run_the_probe(module)
     except _FAILURES:
         return False
     return True
+
+
+def _run_the_probe(module: str) -> None:
+    with without_chatter():
+        interpreter = importlib.import_module(module).Interpreter(model_content=_PROBE)
+        interpreter.allocate_tensors()
+        interpreter.invoke()
 
 
 def _in_a_line(error: BaseException) -> str:
