@@ -149,7 +149,8 @@ def certify(
                 )
             )
     return certificate_of(
-        model,
+        model.name,
+        model.space,
         _each_once(runs),
         question_of(compared, references),
         representative=representative,
@@ -158,7 +159,8 @@ def certify(
 
 
 def certificate_of(
-    model: Model,
+    model: str,
+    space: str,
     runs: Sequence[FileRun],
     question: Question,
     *,
@@ -179,8 +181,8 @@ def certificate_of(
         given = answers.answer(run.queries, run.references, question, run.variant.decision)
         files.append(_certified(run, exact, exact_answers, given, question))
     return Certificate(
-        model=model.name,
-        space=model.space,
+        model=model,
+        space=space,
         float_sha256=exact.variant.sha256,
         representative={name: tuple(photos) for name, photos in sorted(representative.items())},
         compared=tuple(compared),

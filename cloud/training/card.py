@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from cloud.training.data import Examples
 from cloud.training.recipe import Recipe
+from converter.files import NOT_COMPILED
+from edge.certificate import Certificate, FileCertificate
 from edge.disk import write_atomically
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ def write_card(
         f"{done.variant.decision.unknown_confidence} | {done.calibration.ece} |\n"
         for done in finished.files
     )
+    certified = "".join(_certified(each) for each in finished.certificate.files)
     fields = "".join(f"| {name} | {_told(value)} |\n" for name, value in recipe.shown().items())
     calibrated = (
         "\nThe validation photos were trained on too; the thresholds are those of a model of the same recipe"
@@ -60,7 +63,16 @@ Where it takes photos of unknown products to say so, mixtures of two products st
 The last of {len(metrics)} epochs had a loss of {metrics[-1]["loss"] if metrics else None}. Test scores:
 `shelfsight-cloud evaluate`.
 
-## Recipe
+## Parity certificate
+
+Against the float network, on {len(finished.certificate.compared)} photos, each file by its own decision;
+`certificate.json` beside this card has it by category, and the photos. Points are those of recall among the
+photos trained on; other answers have another verdict or another product.
+
+| file | run by | mean cosine | 99 of 100 over | same product first | points | other answers | ms p50, p99 |
+|---|---|---|---|---|---|---|---|
+{certified}
+{_mapped(finished.certificate)}## Recipe
 
 | field | value |
 |---|---|
@@ -72,6 +84,29 @@ things; a larger `keep` forgets less. The thresholds were calibrated on this cat
 and other light move them.
 """
     write_atomically(path, text.encode())
+
+
+def _certified(each: FileCertificate) -> str:
+    """Write a row of the certificate's table."""
+    change = "" if each.recall_change is None else f"{each.recall_change:+.2f}"
+    return (
+        f"| {each.variant} | {each.runtime}, {each.delegate} "
+        f"| {each.cosines.mean:.4f} | {each.cosines.p01:.4f} "
+        f"| {each.top1_agreement:.1%} | {change} | {each.flipped:.1%} "
+        f"| {each.latency_ms[0]:.1f}, {each.latency_ms[1]:.1f} |\n"
+    )
+
+
+def _mapped(certificate: Certificate) -> str:
+    """Say what an Edge TPU runs of the file that is meant for it."""
+    for each in certificate.files:
+        if each.edge_tpu is not None:
+            said = each.edge_tpu.compiler or f"the documented table ({NOT_COMPILED})"
+            return (
+                f"An Edge TPU runs {each.edge_tpu.mapped} of the {each.edge_tpu.operations} operations of "
+                f"{each.variant}, by {said}.\n\n"
+            )
+    return ""
 
 
 def _told(value: object) -> str:

@@ -1,74 +1,35 @@
-"""Turns a trained network into a model folder: interpolated, converted, compared, calibrated, described."""
+"""Turns a trained network into a model folder: interpolated, converted, measured, calibrated, described."""
 
-import hashlib
-import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.calibration import Calibration, LabeledVectors, blend, calibrate
 from cloud.training.averaging import interpolate
 from cloud.training.card import write_card
-from cloud.training.data import Examples, LabeledPhoto, Progress, load_pictures
+from cloud.training.data import Examples, LabeledPhoto, Progress
+from cloud.training.file_measures import FinishedFile, Photos, certify_files, load_photos, measure_file
 from cloud.training.heads import begin_head, shorten_head, whiten_head
 from cloud.training.loop import Trained
-from cloud.training.neighbors import embed, nearest
+from cloud.training.neighbors import embed
 from cloud.training.network import Network, build_network, pooled, save_network
 from cloud.training.recipe import Recipe
 from cloud.training.run import RunFolder
-from converter.network_file import NetworkNote, read_note
-from converter.parity import Parity, check_parity, compare
-from converter.quantize import PRECISIONS, convert
+from converter.files import write_files
+from converter.network_file import read_note
+from edge.certificate import CERTIFICATE_FILE, Certificate
 from edge.decision import Decision
 from edge.disk import storage_error, sync_folder, write_atomically
-from edge.embedder import Embedder
-from edge.model import Model, Variant, write_model
-from edge.reference import embed_reference
+from edge.model import Model, write_model
 
-Pictures = NDArray[np.uint8]
-Vectors = NDArray[np.float32]
-# The exact file first, because the others are measured against it; model.json has the one for the CPU first.
-_FILES = (("float32", "float32.tflite"), ("cpu", "int8.tflite"), ("gpu", "float16.tflite"))
-_FEW = 3  # references a product in a small catalog
+# The exact file first, because the others are measured against it, and that for the CPU second, because it
+# embeds the references for the others; model.json has the one for the CPU first.
+_TARGETS: Final = ("float32", "cpu", "gpu", "edgetpu")
 _NAMED = 12  # digits of a photo's SHA-256, enough to know it by
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedFile:
-    """One file of a finished model, measured on validation photos.
-
-    Attributes:
-        variant: the file.
-        parity: how far it strays from the float file; on fitted photos where there are no others.
-        calibration: what its similarities mean.
-        validation_top1: share of the photos whose nearest fitted photo is of their product.
-        minus_float: the same less that of the float file, in points (hundredths).
-        top1_agreement: share of the photos that it and the float file say the same product of.
-    """
-
-    variant: Variant
-    parity: Parity
-    calibration: Calibration
-    validation_top1: float | None
-    minus_float: float | None
-    top1_agreement: float | None
-
-    def to_record(self) -> dict[str, object]:
-        """Return the measurements as plain values."""
-        calibration = {key: value for key, value in asdict(self.calibration).items() if key != "decision"}
-        return {
-            "file": self.variant.file,
-            "size": self.variant.size,
-            "validation_top1": self.validation_top1,
-            "minus_float": self.minus_float,
-            "top1_agreement": self.top1_agreement,
-            "parity": asdict(self.parity),
-            "calibration": calibration,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +38,7 @@ class Finished:
 
     model: Model
     files: tuple[FinishedFile, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Photos:
-    """All pictures that finishing looks at, uint8 (n, S, S, 3), their product numbers and parts."""
-
-    pictures: Pictures
-    labels: NDArray[np.int32]
-    fit: slice
-    validation: slice
-    packshots: slice
-
-    def part(self, vectors: Vectors, which: slice) -> LabeledVectors:
-        return LabeledVectors(vectors[which], self.labels[which])
+    certificate: Certificate
 
 
 def finish(
@@ -135,32 +83,25 @@ def finish(
         draft.mkdir(parents=True)
     except OSError as error:
         raise storage_error(error, draft) from error
-    photos = _load(examples, packshots, recipe, run, progress)
+    photos = load_photos(examples, packshots, recipe, run, progress)
     save_network(_mixed(trained, recipe, photos, progress), recipe, target_run.folder)
     network_file = target_run.folder / "network.keras"
     note = read_note(network_file)
 
-    chosen = _balanced(photos.labels[photos.fit], recipe.calibration_photos)
-    typical = list(photos.pictures[chosen])
+    typical = list(photos.pictures[photos.representative])
     files: list[FinishedFile] = []
-    exact: Vectors | None = None
-    for number, (target, file) in enumerate(_FILES):
-        progress("converting and measuring", number, len(_FILES), file)
-        write_atomically(draft / file, convert(network_file, typical, target))
-        vectors = _embed(draft / file, photos, note, progress)
-        exact = vectors if exact is None else exact
-        calibration = (
-            _calibrated(photos, vectors) if decisions is None else Calibration(decisions[target], queries=0)
-        )
-        variant = _variant(draft / file, target, calibration)
-        files.append(_measure(variant, photos, vectors, exact, calibration))
-    files.sort(key=lambda done: done.variant.target)  # cpu, float32, gpu
+    for written in write_files(network_file, typical, _TARGETS, draft):
+        decision = None if decisions is None else _decision(decisions, written.target)
+        files.append(measure_file(written, photos, note, files, decision=decision, progress=progress))
+        progress("converting and measuring", len(files), len(_TARGETS), written.path.name)
+    row_scale = _row_scale(files[1].run.references)
+    files.sort(key=lambda done: done.variant.target)  # cpu, edgetpu, float32, gpu
     model = Model(
         name=name,
         space=note.space,
         dimension=note.dimension,
         input_size=note.input_size,
-        row_scale=_row_scale(vectors),
+        row_scale=row_scale,
         variants=tuple(done.variant for done in files),
         folder=target_run.model,
         extra={
@@ -171,14 +112,20 @@ def finish(
             "fitted_validation": _fitted_validation(examples),
         },
     )
-    finished = Finished(model, tuple(files))
+    finished = Finished(model, tuple(files), certify_files(name, note.space, files, photos))
     write_model(model, draft)
+    write_atomically(draft / CERTIFICATE_FILE, finished.certificate.to_bytes())
     write_card(finished, examples, recipe, trained.metrics, draft / "README.md")
     _replace(draft, target_run.model)
     return finished
 
 
-def _mixed(trained: Trained, recipe: Recipe, photos: _Photos, progress: Progress) -> Network:
+def _decision(decisions: Mapping[str, Decision], target: str) -> Decision:
+    """Return the decision of a target; that for an Edge TPU is the CPU's where an older model has none."""
+    return decisions["cpu"] if target == "edgetpu" and target not in decisions else decisions[target]
+
+
+def _mixed(trained: Trained, recipe: Recipe, photos: Photos, progress: Progress) -> Network:
     """Return a network with what the recipe keeps of the beginning one, and with the head that it wants."""
     mixed = build_network(recipe, weights="none")
     mixed.embedder.set_weights(
@@ -218,101 +165,7 @@ def _parity(files: Sequence[FinishedFile]) -> dict[str, object]:
     }
 
 
-def _load(
-    examples: Examples, packshots: Sequence[LabeledPhoto], recipe: Recipe, run: RunFolder, progress: Progress
-) -> _Photos:
-    known = frozenset(examples.skus)
-    of_known = [photo for photo in packshots if photo.sku in known]
-    photos = (*examples.fit, *examples.validation, *of_known)
-    first, second = len(examples.fit), len(examples.fit) + len(examples.validation)
-    return _Photos(
-        pictures=load_pictures(photos, recipe.input_size, run.pictures, progress),
-        labels=examples.labels(photos),
-        fit=slice(0, first),
-        validation=slice(first, second),
-        packshots=slice(second, len(photos)),
-    )
-
-
-def _embed(path: Path, photos: _Photos, note: NetworkNote, progress: Progress) -> Vectors:
-    """Embed validation photos as a device embeds what it is asked, and all others as references."""
-    threads = os.cpu_count() or 1
-    embedder = Embedder.open(path, dimension=note.dimension, input_size=note.input_size, threads=threads)
-    count = len(photos.pictures)
-    vectors = np.empty((count, note.dimension), np.float32)
-    for number, picture in enumerate(photos.pictures):
-        asked = photos.validation.start <= number < photos.validation.stop
-        vectors[number] = embedder.embed(picture).vector if asked else embed_reference(embedder, picture)
-        progress(f"embedding with {path.name}", number + 1, count, "")
-    return vectors
-
-
-def _calibrated(photos: _Photos, vectors: Vectors) -> Calibration:
-    """Calibrate one file's decision on the validation photos, in several kinds of catalog."""
-    fitted, queries = photos.part(vectors, photos.fit), photos.part(vectors, photos.validation)
-    catalogs = [fitted, _some(fitted), photos.part(vectors, photos.packshots)]
-    # Not by products that the recipe leaves out: those are kept to measure with, as nobody has seen them.
-    return calibrate(queries, catalogs, blend(queries))
-
-
-def _variant(path: Path, target: str, calibration: Calibration) -> Variant:
-    data = path.read_bytes()
-    return Variant(
-        name=path.stem,
-        file=path.name,
-        sha256=hashlib.sha256(data).hexdigest(),
-        size=len(data),
-        target=target,
-        precision=PRECISIONS[target],
-        decision=calibration.decision,
-    )
-
-
-def _measure(
-    variant: Variant, photos: _Photos, vectors: Vectors, exact: Vectors, calibration: Calibration
-) -> FinishedFile:
-    """Compare one file to the float one; on fitted photos only where there are no others to compare."""
-    unseen = photos.validation if photos.validation.stop > photos.validation.start else photos.fit
-    parity = compare(exact[unseen], vectors[unseen])
-    check_parity(parity, variant.file)
-    fitted, queries = photos.part(vectors, photos.fit), photos.part(vectors, photos.validation)
-    if not len(queries.labels):
-        return FinishedFile(variant, parity, calibration, None, None, None)
-    found = fitted.labels[nearest(queries.vectors, fitted.vectors)]
-    by_exact = fitted.labels[nearest(exact[photos.validation], exact[photos.fit])]
-    right, exact_right = (float(np.mean(each == queries.labels)) for each in (found, by_exact))
-    return FinishedFile(
-        variant,
-        parity,
-        calibration,
-        validation_top1=round(right, 4),
-        minus_float=round(100 * (right - exact_right), 2),
-        top1_agreement=round(float(np.mean(found == by_exact)), 4),
-    )
-
-
-def _some(references: LabeledVectors) -> LabeledVectors:
-    """Return the first few references of each product: what a shop has that did not photograph everything."""
-    rank = _rank(references.labels)
-    return LabeledVectors(references.vectors[rank < _FEW], references.labels[rank < _FEW])
-
-
-def _balanced(labels: NDArray[np.int32], count: int) -> NDArray[np.intp]:
-    """Choose `count` of the photos, as many of each product as can be."""
-    return np.argsort(_rank(labels), kind="stable")[:count]
-
-
-def _rank(labels: NDArray[np.int32]) -> NDArray[np.intp]:
-    """Number the photos of each product from 0."""
-    seen: dict[int, int] = {}
-    ranks = []
-    for label in labels.tolist():
-        ranks.append(seen.get(label, 0))
-        seen[label] = ranks[-1] + 1
-    return np.array(ranks, np.intp)
-
-
-def _row_scale(vectors: Vectors) -> float:
+def _row_scale(vectors: NDArray[np.float32]) -> float:
     """Choose one step of the int8 rows, so that components a tenth larger than any seen here still fit."""
     return round(min(1.0, 1.1 * float(np.abs(vectors).max())) / 127, 8)
 

@@ -51,7 +51,12 @@ def test_a_folder_of_photos_becomes_a_model_and_json_tells_of_it(data: Path, tmp
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert [line["file"] for line in told["files"]] == ["int8.tflite", "float32.tflite", "float16.tflite"]
+    assert [line["file"] for line in told["files"]] == [
+        "int8.tflite",
+        "edgetpu-int8.tflite",
+        "float32.tflite",
+        "float16.tflite",
+    ]
     assert "epoch 1 of 1: 3 done loss" in done.stderr
     model = open_model(data / "models" / "mine")
     assert (model.name, model.space) == ("mine", told["space"])
