@@ -111,13 +111,13 @@ class IsolatedEmbedder:
         threads: int = 1,
         runtime: str | None = None,
         library: str = "",
-        open_s: float = OPEN_S,
-        run_s: float = RUN_S,
+        open_s: float | None = None,
+        run_s: float | None = None,
     ) -> "IsolatedEmbedder":
         """Open the network file at `path` by `delegate` in a new process, and run it once there.
 
         The other arguments are those of `edge.embedder.Embedder.open`. `open_s` and `run_s` are how many
-        seconds the opening and each run may take.
+        seconds the opening and each run may take; None: `OPEN_S` and `RUN_S`.
 
         Raises:
             DelegateMissing: the delegate's library is not here, or was made for another processor.
@@ -134,7 +134,8 @@ class IsolatedEmbedder:
             "library": library,
         }
         child.start(job)
-        return cls(child, child.hear(open_s, "when it was opened"), input_size, run_s)
+        told = child.hear(OPEN_S if open_s is None else open_s, "when it was opened")
+        return cls(child, told, input_size, RUN_S if run_s is None else run_s)
 
     def embed(self, picture: Picture) -> Embedding:
         """Embed a picture that `edge.image.fit` brought to `uint8` (input_size, input_size, 3).

@@ -11,6 +11,7 @@ _MACHINES: Final = {
     21: "ppc64",
     22: "s390x",
     40: "arm",
+    43: "sparc64",
     62: "x86_64",
     183: "aarch64",
     243: "riscv64",

@@ -32,6 +32,7 @@ from edge.errors import (
     ShelfsightError,
 )
 from edge.image import Picture
+from edge.wholeness import is_whole
 
 # Module and distribution, in the order in which they are tried: the last is 600 MB and imports in seconds.
 _RUNTIMES = (
@@ -291,6 +292,8 @@ def _check_file(path: Path, delegate: Delegate) -> None:
         raise ModelBroken(f"model {path} cannot be read ({reason}): sync again") from error
     if data[4:8] != b"TFL3":
         raise ModelBroken(f"model {path} is no TFLite file ({len(data)} bytes): sync or convert again")
+    if not is_whole(data):
+        raise ModelBroken(f"model {path} is cut short or spoiled ({len(data)} bytes): sync or convert again")
     if _EDGE_TPU_OPERATION in data and delegate.target != "edgetpu":
         raise Incompatible(
             f"model {path} is compiled for an Edge TPU, and {delegate.name} cannot run it: it takes an Edge "

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from devices.commands import main
-from devices.config import Settings
-from devices.device import OUTBOX_FILE, Device
+from devices.config import OUTBOX_FILE, Settings
+from devices.device import Device
 from edge.events import Event
 from edge.image import Picture
 from edge.installation import Installation
@@ -23,6 +23,30 @@ SKUS = ("apple juice", "bean soup", "corn flakes", "dark chocolate")
 PACKS = {sku: draw_pack(seed) for seed, sku in enumerate(SKUS, start=1)}
 
 Shelfsight = Callable[..., Result]
+
+
+class Foreign:
+    """A vendor's delegate library, and what it does in the processes that are started from now on."""
+
+    def __init__(self, library: Path, monkeypatch: pytest.MonkeyPatch, trigger: Path) -> None:
+        self.library = library
+        self._monkeypatch = monkeypatch
+        self._trigger = trigger
+
+    def does(self, what: str) -> None:
+        """Do this at once, as `tests/data/delegates/foreign_delegate.c` has it."""
+        self._monkeypatch.setenv("FOREIGN_DELEGATE", what)
+        self._monkeypatch.delenv("FOREIGN_DELEGATE_IF", raising=False)
+
+    def will(self, what: str) -> None:
+        """Work until `now` is called, and do this then."""
+        self._trigger.unlink(missing_ok=True)
+        self._monkeypatch.setenv("FOREIGN_DELEGATE", what)
+        self._monkeypatch.setenv("FOREIGN_DELEGATE_IF", str(self._trigger))
+
+    def now(self) -> None:
+        """Begin to do what it `will`."""
+        self._trigger.touch()
 
 
 def pack(sku: str) -> Picture:
@@ -65,6 +89,13 @@ def data(release_folder: Path, tmp_path: Path) -> Path:
 def device(data: Path) -> Device:
     """Give that device."""
     return Device(Settings(data=data, name="Kiosk 3"))
+
+
+@pytest.fixture
+def foreign(foreign_delegate: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Foreign:
+    """Give a vendor's delegate that works, until it is told otherwise."""
+    monkeypatch.delenv("FOREIGN_DELEGATE", raising=False)
+    return Foreign(foreign_delegate, monkeypatch, tmp_path / "now")
 
 
 @pytest.fixture

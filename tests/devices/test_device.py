@@ -76,7 +76,6 @@ def test_a_release_whose_trial_was_cut_short_is_set_aside_at_the_next_start(
     assert device.recover() == 2
     assert device.installation.set_aside() == {2}
     assert device.see(photograph(pack(SKUS[0]))).release == 1
-    assert [(event.kind, event.data["release"], event.data["to"]) for event in events_of(data)] == [
-        ("rolled_back", 2, 1)
-    ]
+    told = [event for event in events_of(data) if event.kind == "rolled_back"]
+    assert [(event.data["release"], event.data["to"]) for event in told] == [(2, 1)]
     assert device.recover() is None

@@ -10,8 +10,16 @@ import pytest
 from numpy.typing import NDArray
 
 from edge import embedder as module
+from edge.delegates import PLAIN, XNNPACK, Delegate, find_delegate
 from edge.embedder import Embedder, open_runner
-from edge.errors import Incompatible, ModelBroken, RuntimeMissing
+from edge.errors import (
+    BadSetting,
+    DelegateFailed,
+    DelegateMissing,
+    Incompatible,
+    ModelBroken,
+    RuntimeMissing,
+)
 from edge.model import Model
 
 DATA = Path(__file__).parents[1] / "data"
@@ -25,6 +33,25 @@ def open_variant(model: Model, name: str | None = None) -> Embedder:
     return Embedder.open(
         model.path(model.variant(name)), dimension=model.dimension, input_size=model.input_size
     )
+
+
+EXTERNAL = find_delegate("external")
+
+
+def open_by(model: Model, delegate: Delegate, library: Path | str = "", name: str | None = None) -> Embedder:
+    return Embedder.open(
+        model.path(model.variant(name)),
+        dimension=model.dimension,
+        input_size=model.input_size,
+        delegate=delegate,
+        library=str(library),
+    )
+
+
+def operations(embedder: Embedder) -> list[str]:
+    """Name what the interpreter runs: `DELEGATE` stands for the operations that were taken from it."""
+    interpreter = embedder._running.interpreter
+    return [each["op_name"] for each in interpreter._get_ops_details()]  # type: ignore[attr-defined]
 
 
 def run_python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -81,7 +108,11 @@ def test_a_picture_that_was_not_fitted_is_refused(tiny_model: Model, picture: ND
         ("input-48", Incompatible, r"takes uint8 \[1, 48, 48, 3\], not uint8 \[1, 32, 32, 3\]"),
         ("dimension-8", Incompatible, r"no output `embedding` \[1, 16\] among"),
         ("float-input", Incompatible, "takes float32"),
-        ("tiny_edgetpu", Incompatible, "compiled for an Edge TPU"),
+        (
+            "tiny_edgetpu",
+            Incompatible,
+            r"compiled for an Edge TPU, .* an Edge TPU and its library libedgetpu",
+        ),
         ("nowhere", ModelBroken, "cannot be read"),
     ],
 )
@@ -216,3 +247,106 @@ def test_a_service_without_a_standard_error_opens_a_model(tiny_model: Model) -> 
         "print('open')\n"
     )
     assert run_python(script, str(tiny_model.path(tiny_model.variant()))).stdout == "open\n"
+
+
+def test_xnnpack_is_really_on_or_off_and_the_embedder_says_which(tiny_model: Model) -> None:
+    usual, plain = open_by(tiny_model, XNNPACK), open_by(tiny_model, PLAIN)
+    assert ("DELEGATE" in operations(usual)) == (usual.delegate == "xnnpack")
+    assert "DELEGATE" not in operations(plain)
+    assert plain.delegate == "none"
+    assert usual.delegate == ("none" if usual.runtime.startswith("tflite-runtime") else "xnnpack")
+    assert open_by(tiny_model, XNNPACK, name="float32").delegate == "xnnpack", "every runtime's takes floats"
+    assert usual.embed(noise()).vector @ plain.embed(noise()).vector > 0.99
+
+
+def test_only_the_runtime_that_is_named_is_tried(tiny_model: Model) -> None:
+    path = tiny_model.path(tiny_model.variant())
+    installed = open_variant(tiny_model).runtime.split()[0]
+    assert Embedder.open(path, dimension=16, input_size=32, runtime=installed).runtime.startswith(installed)
+    missing = "ai-edge-litert" if installed == "tflite-runtime" else "tflite-runtime"
+    with pytest.raises(RuntimeMissing) as refusal:
+        Embedder.open(path, dimension=16, input_size=32, runtime=missing)
+    assert f"({missing}: " in str(refusal.value)
+    assert f"{installed}: " not in str(refusal.value)
+    with pytest.raises(BadSetting, match="ai-edge-litert, tflite-runtime, tensorflow"):
+        Embedder.open(path, dimension=16, input_size=32, runtime="onnxruntime")
+
+
+def test_a_foreign_delegate_answers_like_the_runtime(tiny_model: Model, foreign_delegate: Path) -> None:
+    embedder = open_by(tiny_model, EXTERNAL, foreign_delegate)
+    assert embedder.delegate == "external"
+    assert "DELEGATE" in operations(embedder)
+    assert embedder.embed(noise()).vector @ open_variant(tiny_model).embed(noise()).vector > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("does", "sentence"),
+    [
+        ("refuses", r"cannot run model .*no device of this vendor is plugged in"),
+        ("takes-nothing", "takes no operation of it, so that the CPU would do all"),
+        ("fails", "failed to invoke"),
+        ("says-nan", "answers with NaN or infinity by delegate external"),
+    ],
+)
+def test_a_foreign_delegate_that_fails_is_not_the_networks_fault(
+    tiny_model: Model, foreign_delegate: Path, monkeypatch: pytest.MonkeyPatch, does: str, sentence: str
+) -> None:
+    monkeypatch.setenv("FOREIGN_DELEGATE", does)
+    with pytest.raises(DelegateFailed, match=sentence) as refusal:
+        open_by(tiny_model, EXTERNAL, foreign_delegate)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_foreign_delegate_that_fails_in_use_says_so_of_the_very_picture(
+    tiny_model: Model, foreign_delegate: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FOREIGN_DELEGATE", "fails")
+    monkeypatch.setenv("FOREIGN_DELEGATE_IF", str(tmp_path / "now"))
+    embedder = open_by(tiny_model, EXTERNAL, foreign_delegate)
+    embedder.embed(noise())
+    (tmp_path / "now").touch()
+    with pytest.raises(DelegateFailed, match="failed to invoke"):
+        embedder.embed(noise())
+
+
+def test_a_library_that_cannot_be_loaded_is_named_with_the_reason(
+    tiny_model: Model, library_of_another_machine: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DelegateMissing, match=r"libsparc.so is made for sparc64, and this is "):
+        open_by(tiny_model, EXTERNAL, library_of_another_machine)
+    with pytest.raises(DelegateMissing, match=r"none.so is not there"):
+        open_by(tiny_model, EXTERNAL, tmp_path / "none.so")
+    with pytest.raises(DelegateMissing, match="external_library"):
+        open_by(tiny_model, EXTERNAL)
+    with pytest.raises(DelegateMissing, match=r"libno-such-vendor\.so of delegate gpu cannot be loaded"):
+        open_by(tiny_model, find_delegate("gpu"), "libno-such-vendor.so")
+    with pytest.raises(DelegateFailed, match="is no TFLite delegate"):
+        open_by(tiny_model, EXTERNAL, "libc.so.6")
+
+
+def test_a_file_for_an_edge_tpu_asks_for_its_library_where_it_is_to_run(broken_models: Path) -> None:
+    with pytest.raises(DelegateMissing, match=r"libno-edgetpu.so.1"):
+        Embedder.open(
+            broken_models / "tiny_edgetpu.tflite",
+            dimension=16,
+            input_size=32,
+            delegate=find_delegate("edgetpu"),
+            library="libno-edgetpu.so.1",
+        )
+
+
+@pytest.mark.parametrize("name", ["int8", "int8-out", "float32"])
+def test_a_compiled_model_answers_like_the_interpreter(tiny_model: Model, name: str) -> None:
+    on_cpu = Delegate(
+        "compiled-cpu", "cpu", compiled_model=True
+    )  # what there is of its kind on every machine
+    if not open_variant(tiny_model).runtime.startswith("ai-edge-litert"):
+        with pytest.raises(DelegateMissing, match="run by ai-edge-litert alone"):
+            open_by(tiny_model, on_cpu, name=name)
+        return
+    compiled, usual = open_by(tiny_model, on_cpu, name=name), open_by(tiny_model, XNNPACK, name=name)
+    assert compiled.delegate == "compiled-cpu"
+    for picture in (noise(), 255 - noise()):
+        mine, its = compiled.embed(picture), usual.embed(picture)
+        assert mine.vector @ its.vector > 0.9999
+        np.testing.assert_allclose(mine.local, its.local, atol=0.05)

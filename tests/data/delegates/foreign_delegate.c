@@ -1,11 +1,11 @@
 /* A TFLite delegate as a vendor would bring one, and as bad as one can be.
  *
- * It takes the operations QUANTIZE from uint8 to int8 (the first of an int8 network) and computes them right,
- * unless the environment says otherwise:
+ * It takes the operations QUANTIZE from uint8 to int8 and DEQUANTIZE from int8 to float32, the first and the
+ * last of an int8 network, and computes them right, unless the environment says otherwise:
  *
  *   FOREIGN_DELEGATE     what it does: works (also when unset), takes-nothing, refuses, segfaults-at-create,
- *                        hangs-at-create, segfaults, fails, hangs, lies
- *   FOREIGN_DELEGATE_AT  from which run on the last four are done, counted from 1 (when unset: 1)
+ *                        hangs-at-create, segfaults, fails, hangs, lies, says-nan
+ *   FOREIGN_DELEGATE_AT  from which run on the last five are done, counted from 1 (when unset: 1)
  *   FOREIGN_DELEGATE_IF  a file; when named, they are done only while it is there
  *
  * The declarations are the part of TensorFlow Lite's C interface (tensorflow/lite/core/c/common.h) that is
@@ -13,6 +13,7 @@
  * a struct is left away, but for TfLiteRegistration, which is passed by value: it is as long as the longest.
  */
 
+#include <math.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -20,7 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { kOk = 0, kError = 1, kUInt8 = 3, kInt8 = 9, kQuantize = 114 };
+enum { kOk = 0, kError = 1, kFloat32 = 1, kUInt8 = 3, kInt8 = 9, kDequantize = 6, kQuantize = 114 };
 
 typedef struct {
   int size;
@@ -112,27 +113,53 @@ static void hang(void) {
 
 static int prepare_node(Context *context, Node *node) { return kOk; }
 
-static int invoke(Context *context, Node *node) {
-  const Tensor *in = &context->tensors[node->inputs->data[0]];
-  Tensor *out = &context->tensors[node->outputs->data[0]];
+/* Of the tensors that one of its nodes takes, the one that belongs to an output: it has as many numbers. */
+static const Tensor *source_of(Context *context, Node *node, const Tensor *out) {
+  size_t numbers = out->type == kFloat32 ? out->bytes / sizeof(float) : out->bytes;
+  for (int i = 0; i < node->inputs->size; ++i) {
+    const Tensor *in = &context->tensors[node->inputs->data[i]];
+    if (in->bytes == numbers && in->type == (out->type == kFloat32 ? kInt8 : kUInt8)) return in;
+  }
+  return NULL;
+}
+
+static void quantize(const Tensor *in, Tensor *out, int lies) {
   const uint8_t *from = in->data;
   int8_t *to = out->data;
-  ++runs;
+  for (size_t i = 0; i < in->bytes; ++i) to[i] = (int8_t)(from[i] ^ (lies ? 0x7f : 0x80));
+}
+
+static void dequantize(const Tensor *in, Tensor *out, int says_nan) {
+  const int8_t *from = in->data;
+  float *to = out->data;
+  for (size_t i = 0; i < in->bytes; ++i)
+    to[i] = says_nan ? NAN : (float)(from[i] - in->params.zero_point) * in->params.scale;
+}
+
+static int invoke(Context *context, Node *node) {
+  int is_first = context->tensors[node->outputs->data[0]].type == kInt8;
+  runs += is_first;
   int due = is_due();
   if (due && does("segfaults")) raise(SIGSEGV);
   if (due && does("hangs")) hang();
   if (due && does("fails")) return kError;
-  for (size_t i = 0; i < in->bytes; ++i) to[i] = (int8_t)(from[i] ^ 0x80);
-  if (due && does("lies"))
-    for (size_t i = 0; i < in->bytes; ++i) to[i] = (int8_t)(~to[i]);
+  for (int i = 0; i < node->outputs->size; ++i) {
+    Tensor *out = &context->tensors[node->outputs->data[i]];
+    const Tensor *in = source_of(context, node, out);
+    if (in == NULL) return kError;
+    if (is_first)
+      quantize(in, out, due && does("lies"));
+    else
+      dequantize(in, out, due && does("says-nan"));
+  }
   return kOk;
 }
 
 static int is_mine(Context *context, Node *node, Registration *registration) {
-  if (registration->builtin_code != kQuantize) return 0;
   const Tensor *in = &context->tensors[node->inputs->data[0]];
   const Tensor *out = &context->tensors[node->outputs->data[0]];
-  return in->type == kUInt8 && out->type == kInt8 && in->bytes == out->bytes &&
+  if (registration->builtin_code == kDequantize) return in->type == kInt8 && out->type == kFloat32;
+  return registration->builtin_code == kQuantize && in->type == kUInt8 && out->type == kInt8 &&
          in->params.scale == out->params.scale && in->params.zero_point == out->params.zero_point + 128;
 }
 
