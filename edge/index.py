@@ -39,12 +39,13 @@ if TYPE_CHECKING:
 # and rows of products that a delta removed are still in the index.
 _CANDIDATES = (200, 1600)
 # Components (rows times dimension) up to which looking at every row is out of question the faster way, 1 MB,
-# and from which its floats (without NumKong), its int8 rows (with it) or Annoy's trees are more than a device
-# has to spare, however fast they would be.
+# and from which its floats (without NumKong) or its int8 rows (with it) are more than a device has to spare,
+# however fast they would be; and from which cells, where there are some, have always been faster than Annoy's
+# trees, in a tenth of the space and of the time to build.
 _SURELY_SCANNED = 250_000
 _NEVER_SCANNED_AS_FLOATS = 8_000_000
 _NEVER_SCANNED = 64_000_000
-_NEVER_PLANTED = 64_000_000
+_NEVER_PLANTED = 8_000_000
 _WORTH_MISSING_ROWS_MS = 0.2  # a scan misses nothing, and is left for what is that much faster
 _TIMED_QUERIES = 24
 _CACHES = 8 * 1024 * 1024  # bytes that push an index out of a core's own caches, as a network does
@@ -159,9 +160,13 @@ def _measure(
     fastest = min(times, key=lambda method: times[method])
     if times.get("scan", math.inf) < times[fastest] + _WORTH_MISSING_ROWS_MS:
         fastest = "scan"
+    # What is not used would only fill the disk; an empty index.ann says so.
     if fastest != "cells":
         (folder / CELLS_FILE).unlink(missing_ok=True)
         cells_sha256 = None
+    if fastest != "annoy":
+        write_atomically(folder / ANNOY_FILE, b"")
+        sha256 = sha256_file(folder / ANNOY_FILE)
     annoy_ms, scan_ms, cells_ms = (times.get(method) for method in _TIMED)
     return IndexRecord(sha256, fastest, annoy_ms, scan_ms, cells_ms, cells_sha256)
 
@@ -238,7 +243,7 @@ class SearchIndex:
         if propose is not None:
             self._scanned_rows = self._living[self._living >= stack.base_row_count]
         self._scan = RowScan(stack.raw(self._scanned_rows))
-        self._scanned_products, self._scanned_starts = self._products_of(self._scanned_rows)
+        self._scanned = self._groups_of(self._scanned_rows)
         self.fast = self._scan.fast
 
     @property
@@ -294,7 +299,7 @@ class SearchIndex:
         query = self._unit(vector)
         scanned, error = self._scan.similarities(query)
         if self._propose is None:
-            groups = _Groups(scanned, self._scanned_products, self._scanned_starts)
+            groups = self._scanned.with_similarities(scanned)
             return self._best(self._promising(groups, count + spare, rule, error), query, count + spare, rule)
         for wanted in _CANDIDATES:
             groups = self._proposed(query, scanned, wanted)
@@ -338,21 +343,21 @@ class SearchIndex:
         """Name every product that may be among the best `count`, where similarities are off by `error`."""
         if rule.temperature > 0:
             groups = self._plausible(groups, count, rule, error)
-        scores = rule.scores(groups.similarities, groups.starts, self._row_counts[groups.products])
+        scores = rule.scores(groups.similarities, groups.starts, groups.counts)
         # A score lies no further off than the similarities that it was made of.
         return groups.products[scores >= _largest(scores, count) - 2 * error]
 
     def _plausible(self, groups: "_Groups", count: int, rule: ScoreRule, error: float) -> "_Groups":
         """Leave out products whose best row alone rules them out, so that few have to be scored."""
         best = np.maximum.reduceat(groups.similarities, groups.starts) if len(groups.starts) else np.zeros(0)
-        logs = np.log(self._row_counts[groups.products])
+        logs = np.log(groups.counts)
         least = best - rule.temperature * rule.count_weight * logs
         most = least + rule.temperature * logs
         some = np.flatnonzero(most >= _largest(least, count) - 2 * error)
         ends = np.append(groups.starts[1:], len(groups.similarities))
         lengths = ends[some] - groups.starts[some]
         places, starts = _runs(groups.starts[some], lengths)
-        return _Groups(groups.similarities[places], groups.products[some], starts)
+        return _Groups(groups.similarities[places], groups.products[some], starts, groups.counts[some])
 
     def _best(
         self, products: NDArray[np.int32], query: NDArray[np.float32], count: int, rule: ScoreRule
@@ -377,25 +382,32 @@ class SearchIndex:
     def _grouped(self, rows: NDArray[np.intp], similarities: NDArray[np.float32]) -> "_Groups":
         """Bring living rows in any order, no row twice, into groups by product."""
         places = np.argsort(self._stack.row_product[rows], kind="stable")
-        return _Groups(similarities[places], *self._products_of(rows[places]))
+        return self._groups_of(rows[places]).with_similarities(similarities[places])
 
-    def _products_of(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
-        """Name the products of rows that are grouped by product, and where the rows of each begin."""
+    def _groups_of(self, rows: NDArray[np.intp]) -> "_Groups":
+        """Say where each product begins among rows that are grouped by product, with no similarities yet."""
         products = self._stack.row_product[rows]
         starts = np.flatnonzero(np.diff(products, prepend=-1))
-        return products[starts], starts
+        named = products[starts]
+        return _Groups(np.empty(0, np.float32), named, starts, self._row_counts[named])
 
 
 @dataclass(frozen=True, slots=True)
 class _Groups:
     """Similarities of living rows, (n,), those of each product together; products ascend.
 
-    `products` and `starts`, (products,), say whose they are and where those of each begin.
+    `products` and `starts`, (products,), say whose they are and where those of each begin, `counts` how many
+    living rows each has in all.
     """
 
     similarities: NDArray[np.float32]
     products: NDArray[np.int32]
     starts: NDArray[np.intp]
+    counts: NDArray[np.intp]
+
+    def with_similarities(self, similarities: NDArray[np.float32]) -> "_Groups":
+        """Return the same groups with other similarities."""
+        return _Groups(similarities, self.products, self.starts, self.counts)
 
 
 def _largest(values: NDArray[np.floating], count: int) -> float:

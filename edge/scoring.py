@@ -40,7 +40,9 @@ class ScoreRule:
         """
         if len(starts) == 0:
             return np.zeros((*similarities.shape[:-1], 0), similarities.dtype)
-        best = np.maximum.reduceat(similarities, starts, axis=-1)
+        # Products of a single photo, as a new catalog has them, need no maximum.
+        alone = len(starts) == similarities.shape[-1]
+        best = similarities if alone else np.maximum.reduceat(similarities, starts, axis=-1)
         if self.temperature <= 0:
             return best
         # Less the product's own best before exp: nothing overflows, and no product's sum comes to zero.
