@@ -144,8 +144,6 @@ class Running:
 
     Attributes:
         matcher: What answers; another one after a delegate has failed.
-        passed_over: Whether a delegate was not tried because another program has it. By what this one runs
-            then says little about the device.
     """
 
     def __init__(self, execution: Execution, folder: Path) -> None:
@@ -155,8 +153,16 @@ class Running:
         self._vectors = open_vectors(folder)
         self._refusals: list[Refusal] = []
         self._left: list[Delegate] = []
-        self.passed_over = False
+        self._busy = ""
         self.matcher, _ = self._first_to_answer(execution.order, lambda matcher: None)
+
+    @property
+    def passed_over(self) -> bool:
+        """Whether a delegate was not tried because another program has it.
+
+        By what this one runs its network says little about the device then.
+        """
+        return bool(self._busy)
 
     def ask(self, question: Callable[[Matcher], _Answer]) -> _Answer:
         """Ask the matcher; when its delegate fails, go on with the next one and ask that the same.
@@ -172,19 +178,7 @@ class Running:
         try:
             return question(self.matcher)
         except (NextDelegate, ModelBroken) as error:
-            failed = error
-        delegate, refusals = self._delegate, list(self._refusals)
-        self._refuse(delegate, failed)
-        if isinstance(failed, NextDelegate):
-            self._execution.bury(delegate, failed)
-        try:
-            matcher, answer = self._first_to_answer(sorted(self._left, key=_is_isolated), question)
-        except (*_REFUSES, TryLater):
-            self._refusals = refusals
-            raise failed from None
-        self.matcher.embedder.close()
-        self.matcher = matcher
-        return answer
+            return self._ask_others(question, error)
 
     def report(self) -> ExecutionReport:
         """Tell by what the network is run, and why it is not what was wanted."""
@@ -205,13 +199,28 @@ class Running:
         """End the process of the delegate, if it has one."""
         self.matcher.embedder.close()
 
+    def _ask_others(self, question: Callable[[Matcher], _Answer], failed: ShelfsightError) -> _Answer:
+        if not self._left:
+            raise failed
+        refusals = list(self._refusals)
+        self._refuse(self._delegate, failed)
+        if isinstance(failed, NextDelegate):
+            self._execution.bury(self._delegate, failed)
+        try:
+            matcher, answer = self._first_to_answer(sorted(self._left, key=_is_isolated), question)
+        except (*_REFUSES, TryLater):
+            self._refusals = refusals
+            raise failed from None
+        self.matcher.embedder.close()
+        self.matcher = matcher
+        return answer
+
     def _first_to_answer(
         self, delegates: Iterable[Delegate], question: Callable[[Matcher], _Answer]
     ) -> tuple[Matcher, _Answer]:
         """Return the matcher of the first delegate that answers as signed, and what it says."""
         left = list(delegates)
-        failed: ShelfsightError | None = None
-        while left:
+        while True:
             delegate = left.pop(0)
             matcher = None
             try:
@@ -219,18 +228,21 @@ class Running:
                 check_golden(matcher, self._folder)
                 answer = question(matcher)
             except TryLater as error:
-                failed, self.passed_over = error, True
+                self._busy = str(error)
+                if not left:
+                    raise
             except _REFUSES as error:
-                failed = error
                 self._refuse(delegate, error)
                 if matcher is not None:
                     matcher.embedder.close()
+                if not left and self._busy:
+                    raise TryLater(self._busy) from error
+                if not left:
+                    raise
             else:
                 self._delegate, self._left = delegate, left
                 self._note_refusal_of_runtime(matcher, delegate)
                 return matcher, answer
-        assert failed is not None, "there is always a last resort"
-        raise failed
 
     def _open_by(self, delegate: Delegate) -> Matcher:
         vectors = self._vectors

@@ -103,7 +103,7 @@ def test_an_embedding_stays_as_it_was_when_the_next_picture_comes(isolated: Isol
 def test_a_picture_that_was_not_fitted_is_refused_and_kills_nobody(isolated: IsolatedEmbedder) -> None:
     for picture in (noise()[:31], noise().astype(np.float32), noise()[:, :, :1]):
         with pytest.raises(Incompatible, match=r"edge\.image\.fit"):
-            isolated.embed(picture)  # type: ignore[arg-type]
+            isolated.embed(picture)
     isolated.embed(noise())
 
 

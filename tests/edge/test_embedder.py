@@ -51,7 +51,7 @@ def open_by(model: Model, delegate: Delegate, library: Path | str = "", name: st
 def operations(embedder: Embedder) -> list[str]:
     """Name what the interpreter runs: `DELEGATE` stands for the operations that were taken from it."""
     interpreter = embedder._running.interpreter
-    return [each["op_name"] for each in interpreter._get_ops_details()]  # type: ignore[attr-defined]
+    return [each["op_name"] for each in interpreter._get_ops_details()]
 
 
 def run_python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
