@@ -16,7 +16,6 @@ from typing import Any, Final, TypeVar
 
 from devices.config import Settings
 from devices.execution_report import ExecutionReport, last_execution
-from devices.isolated import DelegateLost, IsolatedEmbedder
 from edge.delegates import Delegate, delegate_order
 from edge.embedder import AnyEmbedder, Embedder
 from edge.errors import (
@@ -106,6 +105,8 @@ class Execution:
         }
         if not (delegate.isolated or apart):
             return variant, Embedder.open(path, **how)
+        from devices.isolated import DelegateLost, IsolatedEmbedder
+
         if delegate.name in self._dead:
             raise DelegateFailed(self._dead[delegate.name])
         if delegate.isolated:

@@ -58,7 +58,7 @@ def test_every_error_is_grouped_by_what_the_caller_does_next() -> None:
     groups = set(errors.ShelfsightError.__subclasses__())
     leaves = [leaf for group in groups for leaf in group.__subclasses__()]
     assert {group.__name__ for group in groups} == {
-        "SkipPhoto", "SkipRecord", "KeepRelease", "StepBack", "TryLater", "FixSetup",
+        "SkipPhoto", "SkipRecord", "KeepRelease", "StepBack", "NextDelegate", "TryLater", "FixSetup",
     }  # fmt: skip
     for leaf in leaves:
         assert f"{leaf.__name__}  " in (errors.__doc__ or ""), (
