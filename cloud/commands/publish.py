@@ -150,10 +150,8 @@ def _tell(publication: Publication) -> None:
         click.echo(f"Its decision is fitted to {publication.calibration_photos} validation photos.")
     click.echo(f"An answer is given as a match from {publication.match_confidence:.1%} sure.")
     click.echo(
-        f"A new device fetches {release.size:,} bytes, one that is up to date {release.new_bytes:,}; "
-        "those that run other files than the CPU's fetch them too."
-        if len({file.variant.target for file in publication.files}) > 1
-        else f"A new device fetches {release.size:,} bytes, one that is up to date {release.new_bytes:,}."
+        f"A new device that answers on its CPU fetches {release.size:,} bytes, one that is up to date "
+        f"{release.new_bytes:,}."
     )
 
 

@@ -1,11 +1,13 @@
 """What the tests of the cloud share: a signed workspace, a catalog of drawn packs, and the server over it."""
 
+import hashlib
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,9 @@ from cloud import signing
 from cloud.app import create_app
 from cloud.catalog import Catalog
 from cloud.workspace import Workspace
+from edge.certificate import CERTIFICATE_FILE, Certificate, read_certificate
 from edge.image import Picture, encode_jpeg
+from edge.model import Model, open_model, write_model
 from edge.products import Product
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,3 +109,30 @@ def draw_pack(number: int, shot: int, size: int = 96) -> Picture:
     light = np.random.default_rng(1000 * number + shot)
     lit = pack * light.uniform(0.85, 1.1) + light.normal(0, 4, pack.shape)
     return np.clip(lit, 0, 255).astype(np.uint8)
+
+
+def certificate_of(model: Model) -> Certificate:
+    """Read the certificate that lies in a model folder."""
+    found = read_certificate(model.folder)
+    assert found is not None
+    return found
+
+
+def certify(model: Model, certificate: Certificate) -> None:
+    """Lay a certificate into a model folder."""
+    (model.folder / CERTIFICATE_FILE).write_bytes(certificate.to_bytes())
+
+
+def with_file(model: Model, name: str, data: bytes) -> Model:
+    """Give a variant another file, and certify that one as the one before: only the file is wrong."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    before = model.variant(name)
+    model.path(before).write_bytes(data)
+    variants = [
+        replace(each, sha256=sha256, size=len(data)) if each is before else each for each in model.variants
+    ]
+    write_model(replace(model, variants=tuple(variants)), model.folder)
+    found = certificate_of(model)
+    files = [replace(each, sha256=sha256) if each.sha256 == before.sha256 else each for each in found.files]
+    certify(model, replace(found, files=tuple(files)))
+    return open_model(model.folder)

@@ -47,7 +47,7 @@ client = create_app(Workspace.open(Path(sys.argv[1]))).test_client()
 for path in ("/", "/healthz", "/metrics", "/v1/catalog", "/v1/releases", "/v1/rollouts", "/v1/fleet"):
     assert client.get(path).status_code == 200, path
 heavy = {"tensorflow", "keras", "annoy", "ai_edge_litert", "tflite_runtime"}
-doors = {"edge.embedder", "edge.matcher", "edge.index"}
+doors = {"edge.embedder", "edge.matcher", "edge.index", "converter"}
 print(sorted((heavy | doors) & set(sys.modules)))
 """
     finished = subprocess.run(
@@ -126,11 +126,66 @@ def test_publish_reports_what_it_made(workspace: Workspace, tiny_model: Model) -
     first = run(workspace, "publish", "--model", str(tiny_model.folder))
     assert first.exit_code == 0, first.output
     assert first.stdout.startswith("Release 1: 6 products, 18 vectors, model tiny-int8, ")
-    assert "A new device fetches" in first.stdout
+    assert "A new device that answers on its CPU fetches" in first.stdout
     again = run(workspace, "publish", "--model", str(tiny_model.folder))
     assert (again.exit_code, again.stdout) == (0, "Nothing changed since release 1: no new release.\n")
     record = json.loads(run(workspace, "publish", "--model", str(tiny_model.folder), "--json").stdout)
     assert (record["version"], record["changed"], record["new_bytes"]) == (1, False, 0)
+
+
+@pytest.mark.usefixtures("catalog")
+def test_publish_tells_of_every_file_what_was_measured_and_what_it_left_out(
+    workspace: Workspace, several_model: Model
+) -> None:
+    said = run(workspace, "publish", "--model", str(several_model.folder))
+    assert said.exit_code == 0, said.output
+    lines = said.stdout.splitlines()[1:4]
+    assert lines == [
+        "  int8 (cpu): 27,720 bytes, recall -0.42 points, 5.4% of the decisions flipped",
+        "  edgetpu (edgetpu): 27,760 bytes, recall -0.42 points, 5.4% of the decisions flipped",
+        "  float16 (gpu): 46,016 bytes, recall -0.21 points, 6.9% of the decisions flipped",
+    ]
+    assert said.stderr.startswith("left out file edgetpu-int8 of target edgetpu: it is not compiled")
+    asked = ("publish", "--model", str(several_model.folder), "--json")
+    record = json.loads(run(workspace, *asked).stdout)
+    assert [each["name"] for each in record["variants"]] == ["int8", "edgetpu", "float16"]
+    variant = several_model.variant("float16")
+    assert record["variants"][2] == {
+        "name": "float16",
+        "target": "gpu",
+        "precision": "float16",
+        "sha256": variant.sha256,
+        "size": variant.size,
+        "recall_change": -0.21,
+        "flipped": 0.0688,
+    }
+    (left_out,) = record["left_out"]
+    assert (left_out["name"], left_out["target"]) == ("edgetpu-int8", "edgetpu")
+    one = json.loads(run(workspace, *asked, "--target", "cpu").stdout)
+    assert ([each["name"] for each in one["variants"]], one["left_out"]) == (["int8"], [])
+    two = json.loads(run(workspace, *asked, "--target", "gpu", "--target", "float32").stdout)
+    assert [each["target"] for each in two["variants"]] == ["cpu", "float32", "gpu"]
+
+
+@pytest.mark.usefixtures("catalog")
+def test_publish_refuses_what_lost_more_than_the_retailer_tolerates(
+    workspace: Workspace, several_model: Model
+) -> None:
+    asked = ("publish", "--model", str(several_model.folder), "--tolerance")
+    refused = run(workspace, *asked, "0.3")
+    assert refused.exit_code == 1
+    assert "file int8 of model tiny-several loses 0.42 points of recall" in refused.stderr
+    assert "worst: aisle" in refused.stderr
+    assert run(workspace, *asked, "-1").exit_code == 2
+    assert run(workspace, "publish", "--model", str(several_model.folder), "--target", "tpu").exit_code == 2
+    assert run(workspace, *asked, "0.42").exit_code == 0
+
+
+@pytest.mark.usefixtures("catalog")
+def test_the_targets_may_stand_in_the_settings(workspace: Workspace, several_model: Model) -> None:
+    (workspace.data / "cloud.toml").write_text('[publish]\ntarget = ["gpu"]\ntolerance = 0.5\n')
+    record = json.loads(run(workspace, "publish", "--model", str(several_model.folder), "--json").stdout)
+    assert [each["target"] for each in record["variants"]] == ["cpu", "gpu"]
 
 
 @pytest.mark.usefixtures("catalog")

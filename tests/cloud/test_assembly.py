@@ -232,9 +232,7 @@ def test_a_lost_segment_costs_a_new_base_and_not_the_release(
     assert len(assemble(catalog, tiny_model, tmp_path, 2, previous).release.segments) == 1
 
 
-def test_an_unchanged_catalog_says_nothing_new(
-    catalog: Catalog, tiny_model: Model, tmp_path: Path
-) -> None:
+def test_an_unchanged_catalog_says_nothing_new(catalog: Catalog, tiny_model: Model, tmp_path: Path) -> None:
     first = assemble(catalog, tiny_model, tmp_path)
     previous = as_previous(first, tmp_path / "1")
     second = assemble(catalog, tiny_model, tmp_path, 2, previous)

@@ -1,11 +1,13 @@
 """Publishing, killed wherever it can be killed, and judged by what a device would get."""
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,11 +18,20 @@ from cloud.publishing import Publication, publish
 from cloud.releases import Releases
 from cloud.rollouts import Rollouts
 from cloud.workspace import Workspace
-from edge.errors import NoRelease, ShelfsightError, StorageUnusable
+from edge.certificate import read_certificate
+from edge.errors import (
+    BadModel,
+    BadNetwork,
+    NoRelease,
+    NotCertified,
+    ShelfsightError,
+    StorageUnusable,
+)
 from edge.matcher import Matcher, check_golden, prepare_release_folder
-from edge.model import Model
+from edge.model import Model, open_model
 from edge.release import Release
-from tests.cloud.conftest import ROOT, add_pack
+from tests.cloud.conftest import ROOT, add_pack, with_file
+from tests.conftest import DATA
 
 
 class Killed(BaseException):
@@ -44,7 +55,9 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, *, afte
             yield
 
 
-def install(workspace: Workspace, published: Publication, folder: Path) -> Matcher:
+def install(
+    workspace: Workspace, published: Publication, folder: Path, variant: str | None = None
+) -> Matcher:
     """Do what a device does with a published release, from the repository's files alone."""
     manifest = (workspace.files / published.release.sha256).read_bytes()
     release = Release.from_bytes(manifest)
@@ -55,9 +68,13 @@ def install(workspace: Workspace, published: Publication, folder: Path) -> Match
         assert hashlib.sha256(data).hexdigest() == entry.sha256
         (folder / entry.sha256).write_bytes(data)
     prepare_release_folder(folder)
-    matcher = Matcher.open(folder)
+    matcher = Matcher.open(folder, variant=variant)
     check_golden(matcher, folder)
     return matcher
+
+
+def manifest_of(workspace: Workspace, published: Publication) -> Release:
+    return Release.from_bytes((workspace.files / published.release.sha256).read_bytes())
 
 
 def test_a_device_can_take_what_was_published(
@@ -100,6 +117,125 @@ def test_publishing_twice_makes_one_release(workspace: Workspace, tiny_model: Mo
 def test_a_share_of_the_devices_can_be_offered_the_release(workspace: Workspace, tiny_model: Model) -> None:
     publish(workspace, tiny_model, percent=0)
     assert Rollouts(workspace.sessions()).offered("d-1", None) is None
+
+
+# Several files ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("catalog")
+def test_every_file_that_devices_run_is_in_the_release_with_its_certificate(
+    workspace: Workspace, several_model: Model
+) -> None:
+    published = publish(workspace, several_model)
+    release = manifest_of(workspace, published)
+    assert [variant.name for variant in release.variants] == ["int8", "edgetpu", "float16"]
+    assert [each.variant.name for each in published.left_out] == ["edgetpu-int8"]
+    (certificate,) = [entry for entry in release.files if entry.role == "certificate"]
+    signed = (several_model.folder / "certificate.json").read_bytes()
+    assert (workspace.files / certificate.sha256).read_bytes() == signed
+    assert published.release.files == len(release.files)
+
+
+@pytest.mark.usefixtures("catalog")
+@pytest.mark.parametrize("variant", ["int8", "float16"])
+def test_every_file_that_runs_here_answers_the_golden_photos_of_the_release(
+    workspace: Workspace, several_model: Model, tmp_path: Path, variant: str
+) -> None:
+    published = publish(workspace, several_model)
+    matcher = install(workspace, published, tmp_path / "device", variant)
+    assert matcher.variant.name == variant
+    assert len(matcher.release.golden) == 4
+
+
+@pytest.mark.usefixtures("catalog")
+def test_the_files_for_other_hardware_cost_a_device_that_answers_on_its_cpu_nothing(
+    workspace: Workspace, several_model: Model
+) -> None:
+    several = publish(workspace, several_model)
+    sizes = {each.variant.name: each.variant.size for each in several.files}
+    release = manifest_of(workspace, several)
+    manifest = (workspace.files / several.release.sha256).stat().st_size
+    everything = manifest + sum(entry.size for entry in release.files)
+    assert several.release.size == everything - sizes["float16"] - sizes["edgetpu"]
+
+
+@pytest.mark.usefixtures("catalog")
+def test_another_target_or_another_certificate_makes_a_new_release(
+    workspace: Workspace, several_model: Model, tmp_path: Path
+) -> None:
+    model = open_model(Path(shutil.copytree(several_model.folder, tmp_path / "model")))
+    assert publish(workspace, model, targets=["cpu"]).release.version == 1
+    assert publish(workspace, model, targets=["cpu"]).changed is False
+    assert publish(workspace, model, targets=["gpu"]).release.version == 2
+    certificate = read_certificate(model.folder)
+    assert certificate is not None
+    measured_anew = replace(certificate, extra={"again": True})
+    (model.folder / "certificate.json").write_bytes(measured_anew.to_bytes())
+    assert publish(workspace, model, targets=["gpu"]).release.version == 3
+
+
+def misfit(name: str) -> bytes:
+    return (DATA / "broken-models" / f"{name}.tflite").read_bytes()
+
+
+def in_certificate(model: Model, old: bytes, new: bytes) -> Model:
+    path = model.folder / "certificate.json"
+    path.write_bytes(path.read_bytes().replace(old, new))
+    return model
+
+
+def without_certificate(model: Model) -> Model:
+    (model.folder / "certificate.json").unlink()
+    return model
+
+
+REFUSED: dict[str, tuple[type[ShelfsightError], Callable[[Model], Model]]] = {
+    "no certificate": (NotCertified, without_certificate),
+    "another model's certificate": (
+        NotCertified,
+        lambda model: in_certificate(model, b'"tiny-several"', b'"another"'),
+    ),
+    "a damaged certificate": (BadModel, lambda model: in_certificate(model, b"{", b"")),
+    "a file that nobody measured": (
+        NotCertified,
+        lambda model: in_certificate(model, model.variant("float16").sha256.encode(), b"0" * 64),
+    ),
+    "beyond the tolerance": (
+        NotCertified,
+        lambda model: in_certificate(model, b'"recall_change":-0.21', b'"recall_change":-0.51'),
+    ),
+    "int8 input": (BadNetwork, lambda model: with_file(model, "float16", misfit("int8-input"))),
+    "a batch of any size": (BadNetwork, lambda model: with_file(model, "float16", misfit("dynamic"))),
+    "wrong outputs": (BadNetwork, lambda model: with_file(model, "float16", misfit("dimension-8"))),
+    "cut": (
+        BadNetwork,
+        lambda model: with_file(model, "float16", model.path(model.variant("float16")).read_bytes()[:20_000]),
+    ),
+}
+
+
+@pytest.mark.usefixtures("catalog")
+@pytest.mark.parametrize("wrong", REFUSED)
+def test_a_model_that_is_refused_leaves_nothing_published_and_nothing_signed(
+    workspace: Workspace, several_model: Model, tmp_path: Path, wrong: str
+) -> None:
+    error, spoil = REFUSED[wrong]
+    model = spoil(open_model(Path(shutil.copytree(several_model.folder, tmp_path / "model"))))
+    before = {path: path.read_bytes() for path in workspace.repository.rglob("*") if path.is_file()}
+
+    with pytest.raises(error):
+        publish(workspace, model)
+
+    after = {path: path.read_bytes() for path in workspace.repository.rglob("*") if path.is_file()}
+    assert {path for path in after if path.name != ".publishing"} == set(before)
+    assert all(after[path] == data for path, data in before.items())
+    assert signing.target_names(workspace.metadata) == ()
+    assert Releases(workspace.sessions()).latest() is None
+    assert Rollouts(workspace.sessions()).offered("d-1", None) is None
+    assert not (workspace.cache / "embeddings.db").exists()  # refused before the long work
+
+
+# Killed anywhere ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("catalog")

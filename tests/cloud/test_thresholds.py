@@ -14,9 +14,9 @@ from cloud.releases import Releases
 from cloud.thresholds import LEAST_PHOTOS, FittedDecision, fit_decision, may_ask
 from cloud.workspace import Workspace
 from edge.errors import BadSetting
-from edge.model import Decision, Model, WrongRate
+from edge.model import Decision, Model, Variant, WrongRate
 from edge.release import Release
-from tests.cloud.conftest import ROOT, add_labeled
+from tests.cloud.conftest import ROOT, add_labeled, add_pack
 
 PRODUCTS = 8
 DIMENSION = 32
@@ -99,9 +99,18 @@ def test_strangers_to_a_network_that_knows_the_products_are_harder_than_its_left
     assert few == new
 
 
-def decision_of(workspace: Workspace, publication: Publication) -> Decision:
+def variants_of(workspace: Workspace, publication: Publication) -> tuple[Variant, ...]:
     manifest = (workspace.files / publication.release.sha256).read_bytes()
-    return Release.from_bytes(manifest).variants[0].decision
+    return Release.from_bytes(manifest).variants
+
+
+def golden_of(workspace: Workspace, publication: Publication) -> set[str]:
+    manifest = (workspace.files / publication.release.sha256).read_bytes()
+    return {golden.photo for golden in Release.from_bytes(manifest).golden}
+
+
+def decision_of(workspace: Workspace, publication: Publication) -> Decision:
+    return variants_of(workspace, publication)[0].decision
 
 
 def test_a_release_has_the_decision_of_its_shop_and_not_the_photos_that_fitted_it(
@@ -119,6 +128,65 @@ def test_a_release_has_the_decision_of_its_shop_and_not_the_photos_that_fitted_i
     assert after.release.rows == before.release.rows
     assert after.match_confidence == decision_of(workspace, after).match_confidence
     assert publish(workspace, tiny_model).changed is False
+
+
+def test_the_golden_photos_stay_when_a_product_is_added_and_the_decision_fitted_anew(
+    workspace: Workspace, catalog: Catalog, tiny_model: Model
+) -> None:
+    for number in range(6):
+        add_labeled(catalog, number, photos=4)
+    before = publish(workspace, tiny_model)
+    add_pack(catalog, 6)
+    add_labeled(catalog, 6, photos=4)
+    after = publish(workspace, tiny_model)
+    assert decision_of(workspace, after) != decision_of(workspace, before)
+    assert golden_of(workspace, after) == golden_of(workspace, before)
+
+
+def test_every_file_that_runs_here_gets_the_decision_that_fits_its_own_eyes(
+    workspace: Workspace, catalog: Catalog, several_model: Model
+) -> None:
+    for number in range(6):
+        add_labeled(catalog, number, photos=4)
+    made = publish(workspace, several_model, targets=["all", "float32"])
+    assert made.calibration_photos == 24
+    int8, exact, edge_tpu, float16 = (each.decision for each in variants_of(workspace, made))
+    own = several_model.variant().decision
+    assert own not in (int8, exact, float16)
+    assert int8 != exact
+    # Float16 weights change an embedding in the fourth digit: nearly the same eyes.
+    assert exact.unknown_similarity == pytest.approx(float16.unknown_similarity, abs=0.01)
+    # No Edge TPU is here to look: what it runs is int8 too.
+    assert edge_tpu == int8
+
+
+def test_without_labeled_photos_every_file_keeps_its_own_decision(
+    workspace: Workspace, catalog: Catalog, several_model: Model
+) -> None:
+    own = {
+        each.name: replace(each.decision, unknown_similarity=0.7 + place / 100)
+        for place, each in enumerate(several_model.variants)
+    }
+    variants = tuple(replace(each, decision=own[each.name]) for each in several_model.variants)
+    made = publish(workspace, replace(several_model, variants=variants))
+    assert {each.name: each.decision for each in variants_of(workspace, made)} == {
+        name: own[name] for name in ("int8", "edgetpu", "float16")
+    }
+
+
+def test_the_rate_of_wrong_matches_goes_for_every_file(
+    workspace: Workspace, catalog: Catalog, several_model: Model
+) -> None:
+    rates = {name: 0.9 + place / 100 for place, name in enumerate(("int8", "edgetpu", "float16"))}
+    variants = tuple(
+        replace(
+            each, decision=replace(each.decision, wrong_rates=(WrongRate(0.01, rates.get(each.name, 0.5)),))
+        )
+        for each in several_model.variants
+    )
+    made = publish(workspace, replace(several_model, variants=variants), wrong_rate=0.01)
+    found = {each.name: each.decision.match_confidence for each in variants_of(workspace, made)}
+    assert found == rates
 
 
 def test_a_network_that_was_fitted_to_the_labeled_photos_keeps_its_own_decision(
