@@ -48,10 +48,15 @@ def pack_with(data: bytes, name: str, key: str, content: bytes) -> bytes:
         model.metadata.append(entry)
         model.buffers.append(BufferT())
     model.buffers[entry.buffer].data = np.frombuffer(content, np.uint8)
-    builder = _AligningBuilder(len(data) + len(content))
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    packed = bytes(builder.Output())
+    packed = pack(model, len(data) + len(content))
     after = read_graph(packed, name)
     if (after.tensors, after.operations) != (before.tensors, before.operations):
         raise BadNetwork(f"{name} has parts that are not known here: update Shelfsight")
     return packed
+
+
+def pack(model: Any, size: int) -> bytes:
+    """Write a `ModelT` of the schema as a file; `size` is about how many bytes it will have."""
+    builder = _AligningBuilder(size)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())

@@ -7,9 +7,8 @@
     float32  float32            float         uint8   float32   measuring what the others lose
 
 The batch is 1. In the int8 files the quantization of the input is the normalization: a pixel is its own
-quantized value, and nothing has to be computed for it. The others cast and rescale in the graph. An Edge TPU
-knows no floats: what turned its numbers into some would be the end of what it runs, and the device does that
-just as well. Each file has its TFLite metadata (`converter.metadata`).
+quantized value, and nothing has to be computed for it. The others cast and rescale in the graph. The two int8
+files are one network (`converter.eight_bits`). Each file has its TFLite metadata (`converter.metadata`).
 """
 
 import io
@@ -25,6 +24,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from converter.admission import check_network_file
+from converter.eight_bits import answer_in_uint8
 from converter.equalize import equalize
 from converter.metadata import describe
 from converter.network_file import NetworkNote, read_note
@@ -87,15 +87,14 @@ def convert_each(
     _check_pictures(representative, note)
     tensorflow, keras = _load_tensorflow()
     exact = _open(keras, network, note)
-    rounded = None
+    int8: bytes | None = None
     for target in targets:
         if PRECISIONS[target] == "int8":
-            if rounded is None:
+            if int8 is None:
                 rounded = _open(keras, network, note)
                 _prepare_int8(tensorflow, keras, rounded, representative, note)
-            batch_of_one = _fixed_batch(keras, rounded, note)
-            answers = tensorflow.uint8 if target == "edgetpu" else tensorflow.float32
-            file = _convert_int8(tensorflow, batch_of_one, representative, note, answers)
+                int8 = _convert_int8(tensorflow, _fixed_batch(keras, rounded, note), representative, note)
+            file = answer_in_uint8(int8, "the int8 file") if target == "edgetpu" else int8
         else:
             file = _convert_float(tensorflow, _raw_input(keras, exact, note), half=target == "gpu")
         file = describe(file, f"the file for {target}", note)
@@ -183,9 +182,7 @@ def _prepare_int8(
     round_weights(keras, tensorflow, model, some)
 
 
-def _convert_int8(
-    tensorflow: Any, model: Any, pictures: Sequence[Picture], note: NetworkNote, answers: Any
-) -> bytes:
+def _convert_int8(tensorflow: Any, model: Any, pictures: Sequence[Picture], note: NetworkNote) -> bytes:
     def samples() -> Iterator[list[Any]]:
         for picture in (_with_extremes(pictures[0]), *pictures):
             yield [picture[np.newaxis].astype(np.float32) * note.input_scale + note.input_offset]
@@ -195,7 +192,7 @@ def _convert_int8(
     converter.representative_dataset = samples
     converter.target_spec.supported_ops = [tensorflow.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = tensorflow.uint8
-    converter.inference_output_type = answers
+    converter.inference_output_type = tensorflow.float32
     return _run(converter)
 
 
