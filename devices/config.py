@@ -14,6 +14,7 @@ from edge.errors import BadSetting, StorageUnusable
 
 PROFILES = Path(__file__).parent / "profiles"
 SETTINGS_FILE = "device.toml"
+OUTBOX_FILE = "outbox.db"
 PREFIX = "SHELFSIGHT_"
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devices.config import Settings
+from devices.config import OUTBOX_FILE, Settings
 from devices.enrollment import read_enrollment
 from devices.execution import Execution, Running
 from devices.execution_report import last_execution, remember_execution
@@ -28,8 +28,6 @@ from edge.matcher import Answer, Matcher
 
 if TYPE_CHECKING:
     from edge.outbox import Outbox
-
-OUTBOX_FILE = "outbox.db"
 
 
 class Device:
@@ -247,6 +245,6 @@ class Device:
                 failed = SyncReport(at, current=current, error=error.code, message=str(error))
                 remember_sync(self.settings.data, replace(failed, waiting=self.waiting()))
                 raise
-            report = replace(report, seconds=round(time.monotonic() - began, 3))
+            report = replace(report, reached=at, seconds=round(time.monotonic() - began, 3))
             remember_sync(self.settings.data, report)
             return report

@@ -1,7 +1,7 @@
 """What a sync did, and the memory of the last one."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class SyncReport:
         clock_lead_s: How far this device's clock is ahead of the server's.
         error: The code of what went wrong, None if nothing did.
         message: The same as a sentence.
+        reached: When the last sync began that the server answered, which may be an earlier one.
     """
 
     at: str
@@ -43,15 +44,18 @@ class SyncReport:
     clock_lead_s: float | None = None
     error: str | None = None
     message: str = ""
+    reached: str | None = None
 
 
 def remember_sync(data: Path, report: SyncReport) -> None:
-    """Keep the report as the last one of the device in the folder `data`.
+    """Keep the report as the last one of the device in the folder `data`; `reached` outlives a failure.
 
     Raises:
         StorageUnusable, NoSpace: it cannot be written.
     """
     if data.is_dir():  # else it was never enrolled: there is no device here yet whose memory it could be
+        if report.reached is None and (before := last_sync(data)) is not None:
+            report = replace(report, reached=before.reached)
         write_atomically(data / LAST_SYNC_FILE, json.dumps(asdict(report)).encode())
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from devices.advice import ADVICE, advice_for
 from devices.commands import MODULES, main
-from devices.device import OUTBOX_FILE
+from devices.config import OUTBOX_FILE
 from edge.events import new_event
 from edge.explain_picture import encode_png
 from edge.image import decode

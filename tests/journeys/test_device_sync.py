@@ -22,8 +22,8 @@ from cloud.fleet import Fleet
 from cloud.publishing import publish
 from cloud.workspace import Workspace
 from devices.commands import main
-from devices.config import Settings, load_settings
-from devices.device import OUTBOX_FILE, Device
+from devices.config import OUTBOX_FILE, Settings, load_settings
+from devices.device import Device
 from devices.doctor import check_server
 from devices.enrollment import enroll, read_enrollment
 from devices.sync_report import last_sync
