@@ -13,6 +13,7 @@ from devices.enrollment import read_enrollment
 from devices.execution import Execution, Running
 from devices.execution_report import last_execution, remember_execution
 from devices.sync_report import SyncReport, remember_sync
+from edge.delegates import delegate_order
 from edge.errors import (
     Incompatible,
     NextDelegate,
@@ -142,12 +143,16 @@ class Device:
     def try_release(self, folder: Path) -> None:
         """Try whether this device can answer from the release in `folder`, which is not in use yet.
 
+        What runs in this process is tried first: a vendor's delegate may be in use for the present release,
+        and whether it runs this one decides nothing here.
+
         Raises:
             StepBack, TrialFailed, Incompatible: it does not work here, by whatever delegate.
             BadSetting, RuntimeMissing: this device is at fault, not the release.
             TryLater: a delegate that it takes is in use.
         """
-        execution = Execution(self.settings)
+        order = sorted(delegate_order(self.settings.delegates), key=lambda each: each.isolated)
+        execution = Execution(replace(self.settings, delegates=tuple(each.name for each in order)))
         try:
             execution.open(folder).close()
         finally:
