@@ -30,6 +30,7 @@ from edge.ledger import Ledger, is_marked_confirmed, mark_confirmed
 from edge.matcher import prepare_release_folder
 from edge.release import FileEntry, Release
 from edge.release_files import (
+    LEFT_OUT,
     MANIFEST,
     check_files,
     delete,
@@ -73,6 +74,11 @@ class Installation:
         if named in good:
             return named
         return max(good, default=None)
+
+    def edition(self) -> tuple[int | None, int]:
+        """Return what is another whenever other files are in use: the version, and when files came to it."""
+        version = self.current_version()
+        return version, _changed(self._release(version) / LEFT_OUT) if version is not None else 0
 
     def current(self) -> Path:
         """Return the folder of the release in use.
@@ -419,3 +425,11 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except OSError:
         return None
+
+
+def _changed(path: Path) -> int:
+    """Return when a file was changed, in nanoseconds; 0 if it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -299,6 +299,23 @@ def test_what_a_device_came_to_run_is_put_into_the_release_in_use(
     assert is_whole(folder)
 
 
+def test_the_edition_changes_with_the_release_and_with_the_files_that_come_to_it(
+    installation: Installation, mixed: list[Made]
+) -> None:
+    seen = [installation.edition()]
+    put_into_use(installation, mixed[0], needed=of_targets(mixed[0], "cpu"))
+    seen.append(installation.edition())
+    for targets in (("cpu", "edgetpu"), ("cpu", "edgetpu", "gpu")):
+        stage(installation, mixed[0], of_targets(mixed[0], *targets))
+        installation.complete(mixed[0].release, of_targets(mixed[0], *targets))
+        seen.append(installation.edition())
+    put_into_use(installation, mixed[1])
+    seen.append(installation.edition())
+    assert [version for version, _ in seen] == [None, 1, 1, 1, 2]
+    assert len(set(seen)) == len(seen)
+    assert installation.edition() == seen[-1]
+
+
 def test_wrong_bytes_do_not_get_into_the_release_in_use(
     installation: Installation, mixed: list[Made]
 ) -> None:
