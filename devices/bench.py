@@ -4,200 +4,217 @@ The least possible is the network alone plus a scaled JPEG decode alone, measure
 with whole answers, so that a busy machine slows both.
 """
 
-import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-import numpy as np
-
+from devices.bench_process import cold_start_s, device_rss_mb, settle
+from devices.bench_reference import Conditions
 from devices.bench_release import Bench, install_bench
-from edge.errors import RuntimeMissing
-from edge.image import decode, fit
-from edge.matcher import Matcher
+from devices.bench_stages import PASSES, WARM_UP, StageTimes, thread_counts, time_stages, time_threads
+from devices.config import Settings
+from devices.execution import Execution
+from devices.execution_report import ExecutionReport
+from devices.hardware import look
+from devices.stalls import MOST_STALLED, StallWatch
+from edge.delegates import find_delegate
+from edge.installation import Installation
 from edge.model import Model, Variant
 
 TARGET_RATIO = 1.5
-_WARM_UP = 10
 _COLD_STARTS = 5
+_ROUNDS_AN_ANSWER = 10  # each thread answers once for so many rounds, in every pass
 
-# What a device process is, as short as can be, so that its size is the device's and not the measuring's.
-_DEVICE_PROCESS = """
-import sys
-from pathlib import Path
-from devices.config import load_settings
-from devices.device import Device
-device = Device(load_settings(Path(sys.argv[1])))
-photo = Path(sys.argv[2]).read_bytes()
-for _ in range(5):
-    device.see(photo)
-status = Path("/proc/self/status")
-if status.exists():
-    print([int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmRSS:")][0])
-else:
-    import resource
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(peak // 1024 if sys.platform == "darwin" else peak)
-"""
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """What a process measured that has answered before.
+
+    Attributes:
+        times: One 1280 x 720 JPEG, bytes to answer, and what of that its stages take.
+        photos_per_s: Photos a second by the number of threads, each with a network of its own.
+        search_method: How this machine chose to search, as `edge.index` names it.
+        variant: The file of the network that ran.
+        execution: By what it ran, and why that is not what was wanted.
+    """
+
+    times: StageTimes
+    photos_per_s: Mapping[int, float]
+    search_method: str
+    variant: Variant
+    execution: ExecutionReport
 
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """What was measured. Times are medians in milliseconds, but for `cold_start_s`; `rss_mb` is 10**6 bytes.
+    """What was measured.
 
     Attributes:
-        scan_p50_ms: One 1280 x 720 JPEG, bytes to answer, one thread, warm.
-        scan_p99_ms: The same, the slowest of a hundred.
-        invoke_ms: The network alone.
-        decode_ms: The scaled JPEG decode alone.
-        search_ms: The search within the answer.
-        search_method: How this machine chose to search, `scan` or `annoy`.
-        floor_ms: Those two, one right after the other.
+        warm: What a process takes that has answered before.
         cold_start_s: From the start of `shelfsight match` to its first answer, in a fresh process.
-        rss_mb: Memory of a fresh device process that has answered.
+        rss_mb: Memory of a fresh device process that has answered, 10**6 bytes.
+        stalled_share: The share of the time, 0 to 1, that the machine took from what was measured.
         vectors: Rows in the catalog.
-        runtime: Name and version of the TFLite runtime.
+        model: The network.
+        threads: How many one run of the network may use.
     """
 
-    scan_p50_ms: float
-    scan_p99_ms: float
-    invoke_ms: float
-    decode_ms: float
-    search_ms: float
-    search_method: str
-    floor_ms: float
+    warm: Warm
     cold_start_s: float
     rss_mb: float
+    stalled_share: float
     vectors: int
-    runtime: str
+    model: Model
+    threads: int
 
     @property
     def ratio_to_floor(self) -> float:
         """How many times the least an answer takes; at most `TARGET_RATIO` is wanted."""
-        return self.scan_p50_ms / self.floor_ms
+        return self.warm.times.total.p50 / self.warm.times.floor_ms
+
+    @property
+    def counts(self) -> bool:
+        """Whether the figures may be used: the machine did not stall for more than `MOST_STALLED`."""
+        return self.stalled_share <= MOST_STALLED
+
+    def conditions(self) -> Conditions:
+        """Return what has to be the same in another run for its figures to compare."""
+        return {
+            "network_mb": round(self.warm.variant.size / 1e6),
+            "precision": self.warm.variant.precision,
+            "input_size": self.model.input_size,
+            "dimension": self.model.dimension,
+            "runtime": self.warm.execution.runtime.split()[0],
+            "delegate": self.warm.execution.delegate,
+            "threads": self.threads,
+            "vectors": self.vectors,
+        }
+
+    def figures(self) -> dict[str, float]:
+        """Return what is compared with a reference, by name; times are medians, for the rest is chance."""
+        return {
+            **{f"{name}_ms": spread.p50 for name, spread in self.warm.times.stages.items()},
+            "total_ms": self.warm.times.total.p50,
+            "cold_start_s": self.cold_start_s,
+            "rss_mb": self.rss_mb,
+            **{f"photos_per_s_{threads}": rate for threads, rate in self.warm.photos_per_s.items()},
+        }
 
     def to_record(self) -> dict[str, object]:
-        """Return the object that `shelfsight bench --json` prints."""
+        """Return the object that `shelfsight bench --json` prints, less what it is compared with."""
+        warm, times = self.warm, self.warm.times
+        stages = {**times.stages, "total": times.total}
         return {
-            "scan_ms": {"p50": round(self.scan_p50_ms, 3), "p99": round(self.scan_p99_ms, 3)},
-            "invoke_ms": round(self.invoke_ms, 3),
-            "decode_ms": round(self.decode_ms, 3),
-            "search_ms": round(self.search_ms, 3),
-            "floor_ms": round(self.floor_ms, 3),
+            "scan_ms": {"p50": round(times.total.p50, 3), "p99": round(times.total.p99, 3)},
+            "invoke_ms": round(times.invoke_ms, 3),
+            "decode_ms": round(times.stages["decode"].p50, 3),
+            "search_ms": round(times.stages["search"].p50, 3),
+            "search_method": warm.search_method,
+            "floor_ms": round(times.floor_ms, 3),
             "ratio_to_floor": round(self.ratio_to_floor, 3),
+            "stages_ms": {
+                name: {"p50": round(each.p50, 3), "p99": round(each.p99, 3)} for name, each in stages.items()
+            },
+            "unaccounted_ms": round(times.unaccounted_ms, 3),
             "cold_start_s": round(self.cold_start_s, 3),
             "rss_mb": round(self.rss_mb, 1),
+            "photos_per_s": {str(threads): round(rate, 1) for threads, rate in warm.photos_per_s.items()},
+            "stalled_share": round(self.stalled_share, 4),
+            "counts": self.counts,
             "vectors": self.vectors,
+            "model": self.model.name,
+            "variant": warm.variant.name,
+            "runtime": warm.execution.runtime,
+            "delegate": warm.execution.delegate,
+            "wanted_delegate": warm.execution.wanted,
+            "fallback": warm.execution.message or None,
+            "threads": self.threads,
         }
 
 
 def measure(
-    model: Model, variant: Variant, *, vectors: int, rounds: int, progress: Callable[[], None] = lambda: None
+    model: Model,
+    settings: Settings,
+    *,
+    vectors: int,
+    rounds: int,
+    progress: Callable[[], None] = lambda: None,
 ) -> BenchReport:
-    """Measure `rounds` answers of one model file against an invented catalog, in a scratch folder.
+    """Measure `rounds` answers of a model against an invented catalog, in a scratch folder.
 
-    `progress` is called after every round.
+    The network is run as the device would by these `settings`: by the first of their delegates that answers
+    as signed. `progress` is called `steps_of(rounds)` times.
 
     Raises:
+        BadModel: The model has no variant of the name that the settings want, or none for the CPU.
         ShelfsightError: The model does not run here, or the disk fails.
     """
     with TemporaryDirectory(prefix="shelfsight-bench-") as scratch:
-        bench = install_bench(model, variant, vectors, Path(scratch) / "device")
-        photo_path = Path(scratch) / "photo.jpg"
-        photo_path.write_bytes(bench.photo)
-        # Before the warm rounds, so that this process is still small and the others have the memory bus.
-        rss_mb = _device_rss_mb(bench.data, photo_path)
-        cold_start_s = median(_cold_start_s(bench.data, photo_path) for _ in range(_COLD_STARTS))
-        return _measure_warm(bench, rounds, progress, cold_start_s, rss_mb)
+        bench = _install(model, settings, vectors, Path(scratch) / "device")
+        progress()
+        with StallWatch() as watch:
+            # Before the warm rounds, so that this process is still small and the others have the memory bus.
+            rss_mb, start_s = _measure_fresh(bench, Path(scratch) / "photo.jpg", watch, progress)
+            warm = _measure_warm(bench, replace(settings, data=bench.data), rounds, watch, progress)
+    return BenchReport(
+        warm=warm,
+        cold_start_s=start_s,
+        rss_mb=rss_mb,
+        stalled_share=watch.share,
+        vectors=vectors,
+        model=model,
+        threads=settings.threads,
+    )
+
+
+def steps_of(rounds: int) -> int:
+    """Tell how often `measure` calls its `progress` for so many rounds, at most."""
+    return 2 + _COLD_STARTS + WARM_UP + rounds + PASSES * len(thread_counts(look().cores))
+
+
+def _install(model: Model, settings: Settings, vectors: int, data: Path) -> Bench:
+    first = model.variant(settings.variant)
+    if first.target != "cpu":
+        first = model.variant()  # the catalog has to be invented by a file that surely runs here
+    others = [variant for variant in model.variants if variant != first]
+    bench = install_bench(model, first, vectors, data, beside=others)
+    settle(data, settings)
+    return bench
+
+
+def _measure_fresh(
+    bench: Bench, photo: Path, watch: StallWatch, progress: Callable[[], None]
+) -> tuple[float, float]:
+    photo.write_bytes(bench.photo)
+    rss_mb = device_rss_mb(bench.data, photo)
+    progress()
+    seconds = []
+    for _ in range(_COLD_STARTS):
+        seconds.append(cold_start_s(bench.data, photo))
+        watch.look()
+        progress()
+    return rss_mb, median(seconds)
 
 
 def _measure_warm(
-    bench: Bench, rounds: int, progress: Callable[[], None], cold_start_s: float, rss_mb: float
-) -> BenchReport:
-    version = max(int(path.name) for path in (bench.data / "releases").iterdir())
-    matcher = Matcher.open(bench.data / "releases" / str(version), threads=1)
-    size = matcher.release.input_size
-    picture = fit(decode(bench.photo, shrink_to=size), size)
-    scans, invokes, decodes, searches = [], [], [], []
-    for number in range(_WARM_UP + rounds):
-        # In turn, and each time the other first: neither gets the warmer caches or the busier moment.
-        for turn in ("scan", "floor") if number % 2 else ("floor", "scan"):
-            if turn == "scan":
-                began = time.perf_counter()
-                answer = matcher.match_photo(bench.photo)
-                scans.append(time.perf_counter() - began)
-                searches.append(answer.timings.search_ms)
-            else:
-                decodes.append(_seconds(lambda: decode(bench.photo, shrink_to=size)))
-                invokes.append(_seconds(lambda: matcher.embedder.invoke(picture)))
-        progress()
-    return BenchReport(
-        scan_p50_ms=1000 * median(scans[_WARM_UP:]),
-        scan_p99_ms=1000 * float(np.percentile(scans[_WARM_UP:], 99)),
-        invoke_ms=1000 * median(invokes[_WARM_UP:]),
-        decode_ms=1000 * median(decodes[_WARM_UP:]),
-        search_ms=median(searches[_WARM_UP:]),
-        search_method="scan" if matcher.index.exact else "annoy",
-        # Not the sum of the medians: on a busy machine a longer stretch is interrupted more often, so whole
-        # answers must be held against a stretch of nearly their own length.
-        floor_ms=1000 * median(map(sum, zip(decodes[_WARM_UP:], invokes[_WARM_UP:], strict=True))),
-        cold_start_s=cold_start_s,
-        rss_mb=rss_mb,
-        vectors=bench.vectors,
-        runtime=matcher.embedder.runtime,
-    )
-
-
-def rounds_of(rounds: int) -> int:
-    """Tell how often `measure` calls its `progress` for so many rounds."""
-    return _WARM_UP + rounds
-
-
-def _seconds(act: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    act()
-    return time.perf_counter() - began
-
-
-def _cold_start_s(data: Path, photo: Path) -> float:
-    """Time a fresh `shelfsight match` until its answer is there."""
-    program = "from devices.commands import main; main()"
-    began = time.perf_counter()
-    answer = _run(program, "match", str(photo), "--json", "--data", str(data))
-    seconds = time.perf_counter() - began
-    if "verdict" not in json.loads(answer):
-        raise RuntimeMissing(f"a fresh process answers {answer.strip()!r}; run `shelfsight doctor`")
-    return seconds
-
-
-def _device_rss_mb(data: Path, photo: Path) -> float:
-    return int(_run(_DEVICE_PROCESS, str(data), str(photo))) * 1024 / 1e6
-
-
-def _run(program: str, *arguments: str) -> str:
-    """Run Python code in a fresh process with no setting of this machine's own, and return what it prints.
-
-    Raises:
-        RuntimeMissing: It fails, though this process can do the same.
-    """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SHELFSIGHT_")}
-    root = str(Path(__file__).parent.parent)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeMissing(
-            f"a fresh process fails ({done.stderr.strip() or done.returncode}); run `shelfsight doctor`"
-        )
-    return done.stdout
+    bench: Bench, settings: Settings, rounds: int, watch: StallWatch, progress: Callable[[], None]
+) -> Warm:
+    folder = Installation(bench.data).current()
+    execution = Execution(settings)
+    running = [execution.open(folder)]
+    try:
+        ran = running[0].report()
+        times = time_stages(running[0].matcher, bench.photo, rounds, watch, progress)
+        # An accelerator is one, however many threads there are.
+        counts = [1] if find_delegate(ran.delegate).isolated else thread_counts(look().cores)
+        running += [execution.open(folder) for _ in counts[1:]]
+        answers = max(1, rounds // _ROUNDS_AN_ANSWER)
+        matchers = [each.matcher for each in running]
+        rates = time_threads(matchers, bench.photo, answers, watch, progress)
+        return Warm(times, rates, running[0].matcher.index.method, running[0].matcher.variant, ran)
+    finally:
+        for each in running:
+            each.close()
+        execution.close()

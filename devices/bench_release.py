@@ -35,7 +35,7 @@ class Bench:
 
 
 def model_of_release(folder: Path) -> Model:
-    """Take an installed release's network files as a model.
+    """Take an installed release's network files as a model; a device fetches only those that it runs.
 
     Raises:
         BadManifest, FormatTooNew: Its release.json cannot be read.
@@ -51,16 +51,19 @@ def model_of_release(folder: Path) -> Model:
         dimension=release.dimension,
         input_size=release.input_size,
         row_scale=release.row_scale,
-        variants=release.variants,
+        variants=tuple(each for each in release.variants if (folder / each.file).exists()),
         folder=folder,
     )
 
 
-def install_bench(model: Model, variant: Variant, vectors: int, data: Path) -> Bench:
+def install_bench(
+    model: Model, variant: Variant, vectors: int, data: Path, *, beside: Sequence[Variant] = ()
+) -> Bench:
     """Install into the empty folder `data` a release of `model` with an invented catalog of `vectors` rows.
 
     A few products are the shelf photos of `draw_shelf_photo` as this very network sees them, so that there
-    is something to find; the rest are drawn at random, in clusters, as the photos of real products lie.
+    is something to find; the rest are drawn at random, in clusters, as the photos of real products lie. The
+    release also has the files of the variants `beside`, for a device that runs one of them.
 
     Raises:
         BadSetting: Fewer vectors than golden photos.
@@ -69,15 +72,16 @@ def install_bench(model: Model, variant: Variant, vectors: int, data: Path) -> B
     if vectors < GOLDEN_PHOTOS:
         raise BadSetting(f"{vectors} vectors are too few to measure with; take {GOLDEN_PHOTOS} or more")
     photos = [draw_shelf_photo(seed) for seed in range(GOLDEN_PHOTOS)]
-    network = model.path(variant).read_bytes()
+    variants = (variant, *beside)
+    networks = [model.path(each).read_bytes() for each in variants]
     segment = encode_base(_invent(model, variant, photos, vectors))
-    release = _release_of(model, variant, {"model": [network], "segment": [segment]})
+    release = _release_of(model, variants, {"model": networks, "segment": [segment]})
     installation = Installation(data)
-    _install(installation, release, [network, segment])
+    _install(installation, release, [*networks, segment])
     golden = tuple(_answered(Matcher.open(installation.current()), photo) for photo in photos)
     entries = tuple(FileEntry(_sha256(photo), len(photo), "golden") for photo in photos)
     final = replace(release, version=2, golden=golden, files=release.files + entries)
-    _install(installation, final, [network, segment, *photos])
+    _install(installation, final, [*networks, segment, *photos])
     return Bench(data, photos[0], vectors)
 
 
@@ -120,7 +124,7 @@ def _invent(model: Model, variant: Variant, photos: Sequence[bytes], vectors: in
     )
 
 
-def _release_of(model: Model, variant: Variant, files: Mapping[str, Sequence[bytes]]) -> Release:
+def _release_of(model: Model, variants: Sequence[Variant], files: Mapping[str, Sequence[bytes]]) -> Release:
     entries = [FileEntry(_sha256(data), len(data), role) for role, datas in files.items() for data in datas]
     segments = tuple(entry.sha256 for entry in entries if entry.role == "segment")
     return Release(
@@ -131,7 +135,7 @@ def _release_of(model: Model, variant: Variant, files: Mapping[str, Sequence[byt
         input_size=model.input_size,
         row_scale=model.row_scale,
         model=model.name,
-        variants=(replace(variant, file=variant.sha256),),
+        variants=tuple(replace(each, file=each.sha256) for each in variants),
         segments=segments,
         merged_sha256=segments[0],  # of one canonical base, the merged content is the base
         recipe=IndexRecipe(),
