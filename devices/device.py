@@ -47,7 +47,7 @@ class Device:
         self.installation = Installation(settings.data)
         self._execution = Execution(settings)
         self._running: Running | None = None
-        self._opened: int | None = None
+        self._opened: tuple[int | None, int] = (None, 0)
         self._seeing = threading.Lock()
         self._syncing = threading.Lock()
 
@@ -96,10 +96,12 @@ class Device:
             return self._current().matcher
 
     def _current(self) -> Running:
-        if self._running is None or self._opened != self.installation.current_version():
+        edition = self.installation.edition()
+        if self._running is None or self._opened != edition:
             self._leave()  # so that two releases are never in memory at once
-            running = self._open_release()
-            self._running, self._opened = running, running.matcher.release.version
+            self._running = self._open_release()
+            stepped_back = self._running.matcher.release.version != edition[0]
+            self._opened = self.installation.edition() if stepped_back else edition
         return self._running
 
     def _leave(self) -> None:

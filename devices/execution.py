@@ -243,6 +243,7 @@ class Running:
             else:
                 self._delegate, self._left = delegate, left
                 self._note_refusal_of_runtime(matcher, delegate)
+                self._note_missing_file(matcher, delegate)
                 return matcher, answer
 
     def _open_by(self, delegate: Delegate) -> Matcher:
@@ -264,6 +265,12 @@ class Running:
                 "install another runtime, such as ai-edge-litert"
             )
             self._refuse(delegate, why)
+
+    def _note_missing_file(self, matcher: Matcher, delegate: Delegate) -> None:
+        named = self._execution.settings.variant
+        if named not in (None, matcher.variant.name):
+            why = f"the file of variant {named} is not on this device: sync to fetch it"
+            self._refuse(delegate, DelegateMissing(why))
 
 
 def probe_delegates(settings: Settings, folder: Path) -> list[tuple[str, bool, str]]:
@@ -317,7 +324,8 @@ def _variant_for(delegate: Delegate, release: Release, folder: Path, named: str 
                 f"the setting variant names {named}, which is for {variant.target}, and delegate "
                 f"{delegate.name} runs files for {delegate.target}: name another, or none"
             )
-        return variant
+        if delegate.isolated or (folder / variant.sha256).exists():
+            return variant
     fitting = [each for each in release.variants if each.target == delegate.target]
     here = [each for each in fitting if (folder / each.sha256).exists()]
     if here:

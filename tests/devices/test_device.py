@@ -7,10 +7,14 @@ import pytest
 
 from devices.config import Settings
 from devices.device import Device
+from devices.status import device_status
 from edge.errors import BadSetting, NoRelease, StepBack
 from edge.image import decode
+from edge.installation import Installation
+from edge.model import Model
 from tests.devices.conftest import SKUS, events_of, install_release, pack
 from tests.edge.drawn_release import photograph
+from tests.edge.release_maker import Made, make_release, pack_photo
 
 
 def test_a_device_answers_photos_and_pictures_alike(device: Device) -> None:
@@ -60,6 +64,52 @@ def test_a_mistyped_variant_is_the_settings_fault_and_not_the_releases(data: Pat
     with pytest.raises(BadSetting, match="int9"):
         Device(settings).see(photograph(pack(SKUS[0])))
     assert Device(Settings(data=data)).see(photograph(pack(SKUS[0]))).release == 1
+
+
+@pytest.fixture
+def made(several_model: Model) -> Made:
+    """Give a release that has a file for a GPU beside that for the CPU."""
+    network = several_model.path(several_model.variant("float16")).read_bytes()
+    return make_release(several_model, 1, {"a": 1, "b": 2, "c": 3}, networks={"gpu": network})
+
+
+@pytest.fixture
+def on_cpu(made: Made, tmp_path: Path) -> Settings:
+    """Give the settings of a device that took of that release what it runs on its CPU."""
+    installation = Installation(tmp_path / "on-cpu")
+    needed = made.release.needed_files(frozenset({"cpu"}))
+    for entry in needed:
+        (installation.staging(1) / entry.sha256).write_bytes(made.files[entry.sha256])
+    installation.install(made.release, made.manifest, needed)
+    installation.try_out(1, lambda _folder: None)
+    return Settings(data=installation.folder)
+
+
+def test_a_variant_whose_file_was_not_fetched_leaves_it_to_the_cpu_and_condemns_no_release(
+    on_cpu: Settings,
+) -> None:
+    device = Device(replace(on_cpu, variant="gpu"))
+    assert device.see(pack_photo(2, 5)).candidates[0].product.sku == "b"
+    status = device_status(device)
+    assert (status.variant, status.error) == ("int8", None)
+    assert "variant gpu is not on this device: sync to fetch it" in str(status.why)
+    assert device.installation.set_aside() == frozenset()
+
+
+def test_a_file_that_comes_to_the_release_in_use_is_run_from_the_next_photo_on(
+    on_cpu: Settings, made: Made
+) -> None:
+    device = Device(replace(on_cpu, variant="gpu"))
+    device.see(pack_photo(2, 5))
+    assert device.matcher().variant.name == "int8"
+    other = Installation(on_cpu.data)  # as if another program synced
+    network = made.release.variants[1].sha256
+    (other.staging(1) / network).write_bytes(made.files[network])
+    other.complete(made.release, made.release.files)
+    assert device.see(pack_photo(2, 5)).candidates[0].product.sku == "b"
+    assert device.matcher().variant.name == "gpu"
+    status = device_status(device)
+    assert (status.variant, status.why) == ("gpu", None)
 
 
 def test_an_event_is_kept_under_the_name_the_server_knows(device: Device, data: Path) -> None:
