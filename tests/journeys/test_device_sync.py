@@ -32,6 +32,7 @@ from edge.events import new_event
 from edge.model import Model
 from edge.outbox import Outbox
 from edge.products import Product
+from edge.release_files import left_out
 from tests.devices.conftest import SKUS, events_of, pack
 from tests.edge.drawn_release import draw_pack, photograph
 
@@ -152,6 +153,27 @@ def test_an_event_that_the_server_never_takes_does_not_block_the_others(
     device.record("confirmed", {"sku": SKUS[0]})
     assert device.sync().waiting == 0
     assert kinds_at(workspace)[-1] == "confirmed"
+
+
+def test_a_device_fetches_the_file_of_an_accelerator_when_its_settings_name_one(
+    device: Device, workspace: Workspace, several_model: Model
+) -> None:
+    publish(workspace, several_model)  # release 2, with a file for every target
+    first = device.sync()
+    assert (first.installed, first.error) == (2, None)
+    spared = left_out(device.installation.current())
+    assert len(spared) == 2
+    assert device.sync().files == 0
+
+    settings = replace(device.settings, delegates=("edgetpu", "xnnpack"), edgetpu_library="none.so.1")
+    with_coral = Device(settings)
+    report = with_coral.sync()
+    assert (report.installed, report.files, report.error, report.current) == (None, 1, None, 2)
+    (brought,) = spared - left_out(device.installation.current())
+    assert brought == several_model.variant("edgetpu").sha256
+    # Nothing is plugged in here: it answers all the same, and says by what.
+    assert with_coral.see(photograph(pack(SKUS[2]), seed=8)).candidates[0].product.sku == SKUS[2]
+    assert "fell_back" in [event.kind for event in events_of(settings.data)]
 
 
 def test_a_code_works_once_and_a_device_is_enrolled_once(
