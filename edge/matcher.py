@@ -6,6 +6,7 @@
 Think of it as an installed release, opened: its network, its vectors, its thresholds.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -181,8 +182,12 @@ class Matcher:
         fitted = decode_to_fit(photo, self.release.input_size)
         return self._answer(fitted, top, start, perf_counter())
 
-    def match(self, picture: Picture, *, top: int = 5) -> Answer:
+    def match(
+        self, picture: Picture, *, top: int = 5, fit: Callable[[Picture, int], Picture] = fit
+    ) -> Answer:
         """Answer a picture, `uint8` (height, width, 3) RGB of any size, with at most `top` candidates.
+
+        `fit` brings it to the side that the network takes: a camera may know a quicker way.
 
         Raises:
             PhotoUnreadable: not a picture.

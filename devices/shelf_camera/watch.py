@@ -96,9 +96,9 @@ class ShelfWatch:
         """
         looks: list[SlotLook] = []
         changes: list[SlotChange] = []
-        for slot in self._planogram.slots:
-            part = crop(frame.picture, slot.box)
-            answer = self._device.see(part)
+        parts = [crop(frame.picture, slot.box) for slot in self._planogram.slots]
+        answers = self._device.see_all(parts)
+        for slot, part, answer in zip(self._planogram.slots, parts, answers, strict=True):
             seen = observe(slot, answer, bare=is_bare(part), empty=self._empty.get(slot.id))
             change = self._watch.see(slot.id, seen)
             if change is not None:

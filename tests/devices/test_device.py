@@ -8,7 +8,7 @@ import pytest
 from devices.config import Settings
 from devices.device import Device
 from devices.status import device_status
-from edge.errors import BadSetting, NoRelease, StepBack
+from edge.errors import BadSetting, NoRelease, PhotoUnreadable, StepBack
 from edge.image import decode
 from edge.installation import Installation
 from edge.model import Model
@@ -23,6 +23,20 @@ def test_a_device_answers_photos_and_pictures_alike(device: Device) -> None:
     assert of_photo.candidates[0].product.sku == of_picture.candidates[0].product.sku == SKUS[1]
     assert of_photo.release == 1
     assert len(device.see(photo, top=2).candidates) == 2
+
+
+def test_many_pictures_at_once_are_answered_as_one_after_the_other(device: Device) -> None:
+    pictures = [pack(sku) for sku in SKUS] * 3 + [photograph(pack(SKUS[0]))]
+    for some in (pictures, pictures[:1], []):
+        together, alone = device.see_all(some), [device.see(picture) for picture in some]
+        assert [answer.candidates for answer in together] == [answer.candidates for answer in alone]
+        assert [answer.verdict for answer in together] == [answer.verdict for answer in alone]
+
+
+def test_one_bad_photo_among_many_is_said(device: Device) -> None:
+    with pytest.raises(PhotoUnreadable):
+        device.see_all([pack(SKUS[0]), b"no photo", pack(SKUS[1])])
+    assert device.see(pack(SKUS[0])).candidates[0].product.sku == SKUS[0], "the device goes on"
 
 
 def test_a_device_without_a_release_says_so(tmp_path: Path) -> None:
