@@ -9,7 +9,8 @@ be asked about products it never saw. It takes an hour on two cores; a run that 
 same command is given again. OUT becomes a `--data` folder; afterwards
 
     shelfsight-cloud --data OUT evaluate --all --report report.html --out evaluation.json
-    python benchmarks/bundle_model.py OUT/models/NAME cloud/models (and OUT/models/twin benchmarks)
+    python benchmarks/certify_model.py OUT OUT/runs/grocery OUT/models/NAME CERTIFIED/NAME
+    python benchmarks/bundle_model.py CERTIFIED/NAME cloud/models (and OUT/models/twin benchmarks)
 """
 
 import subprocess

@@ -10,7 +10,7 @@ from converter.compiler import COMPILER, compile_file, find_compiler
 from converter.edgetpu import check_edge_tpu, mapping_of
 from converter.graph import read_graph
 from converter.metadata import describe
-from converter.network_file import read_note
+from converter.network_file import NetworkNote, read_note
 from converter.quantize import PRECISIONS, convert_each
 from edge.certificate import EdgeTpuMapping
 from edge.decision import Decision
@@ -69,14 +69,25 @@ def write_files(
         BadNetwork: it cannot be converted (`converter.quantize.convert_each`), or not compiled.
         StorageUnusable, NoSpace: the folder cannot be written.
     """
+    note = read_note(network)
     for target, file in convert_each(network, representative, targets):
-        path = folder / FILE_NAMES[target]
-        write_atomically(path, file)
-        yield _for_edge_tpu(path, file, network) if target == "edgetpu" else WrittenFile(target, path)
+        if target == "edgetpu":
+            yield write_for_edge_tpu(file, note, folder)
+        else:
+            path = folder / FILE_NAMES[target]
+            write_atomically(path, file)
+            yield WrittenFile(target, path)
 
 
-def _for_edge_tpu(path: Path, file: bytes, network: Path) -> WrittenFile:
-    """Compile the file where the compiler is at hand; else say what the documented table has of it."""
+def write_for_edge_tpu(file: bytes, note: NetworkNote, folder: Path) -> WrittenFile:
+    """Write a file for an Edge TPU, compiled where the compiler is; else told what the documented table says.
+
+    Raises:
+        BadNetwork: the compiler does not take it.
+        StorageUnusable, NoSpace: the folder cannot be written.
+    """
+    path = folder / FILE_NAMES["edgetpu"]
+    write_atomically(path, file)
     compiler = find_compiler()
     if compiler is None:
         mapping = mapping_of(check_edge_tpu(read_graph(file, path.name)))
@@ -84,5 +95,5 @@ def _for_edge_tpu(path: Path, file: bytes, network: Path) -> WrittenFile:
     made = compile_file(file, path.name, compiler)
     compiled = path.with_name(COMPILED_NAME)
     # The compiler may leave the metadata out: it is told again.
-    write_atomically(compiled, describe(made.file, compiled.name, read_note(network)))
+    write_atomically(compiled, describe(made.file, compiled.name, note))
     return WrittenFile("edgetpu", compiled, stand_in=path, edge_tpu=made.mapping)
