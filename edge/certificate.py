@@ -116,7 +116,9 @@ class FileCertificate:
     @property
     def suffered(self) -> tuple[CategoryRecall, ...]:
         """The categories that lost recall, worst first."""
-        return tuple(sorted((each for each in self.categories if each.change < 0), key=lambda one: one.change))
+        return tuple(
+            sorted((each for each in self.categories if each.change < 0), key=lambda one: one.change)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,9 +317,7 @@ def _file_record(each: FileCertificate) -> dict[str, object]:
         record["edge_tpu"] = {
             "operations": each.edge_tpu.operations,
             "mapped": each.edge_tpu.mapped,
-            "fallbacks": [
-                {"operation": name, "reason": reason} for name, reason in each.edge_tpu.fallbacks
-            ],
+            "fallbacks": [{"operation": name, "reason": reason} for name, reason in each.edge_tpu.fallbacks],
             "parameter_bytes": each.edge_tpu.parameter_bytes,
             "on_chip": each.edge_tpu.on_chip,
             "compiler": each.edge_tpu.compiler,
