@@ -127,8 +127,8 @@ def fit_frame(picture: Picture, size: int) -> Picture:
     """Bring a frame to a model's input, uint8 (size, size, 3), as `edge.image.fit` does, six times faster.
 
     Where OpenCV is installed, it halves a frame of twice the size or more (each pixel the mean of four),
-    smooths it by a Gaussian as wide as the triangle that `fit` averages with, and samples. What a network sees
-    in that lies as near to what it sees through `fit` as with a JPEG that was decoded at half its size
+    smooths it by a Gaussian as wide as the triangle that `fit` averages with, and samples. What a network
+    sees in that lies as near to what it sees through `fit` as with a JPEG decoded at half its size
     (docs/decisions/0014). Anything smaller goes through `fit` itself.
 
     Raises:
