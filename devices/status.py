@@ -90,14 +90,19 @@ def device_status(device: Device) -> DeviceStatus:
 
 def search_method(matcher: Matcher | Vectors, folder: Path) -> str:
     """Say how the release in `folder` is searched here, and what was measured when that was chosen."""
-    recipe, later = matcher.release.recipe, matcher.stack.row_count - matcher.stack.base_row_count
-    method = "exact scan" if matcher.index.exact else f"annoy ({recipe.trees} trees)"
-    if later and not matcher.index.exact:
+    index, stack = matcher.index, matcher.stack
+    later = stack.row_count - stack.base_row_count
+    method = {
+        "scan": "exact scan",
+        "annoy": f"annoy ({matcher.release.recipe.trees} trees)",
+        "cells": "cells",
+    }[index.method]
+    if later and not index.exact:
         method += f" + exact scan of {later} newer rows"
     record = IndexRecord.read(folder / "index.json")
-    if record.annoy_ms is None or record.scan_ms is None:
-        return method
-    return f"{method}; measured here: annoy {record.annoy_ms:.2f} ms, scan {record.scan_ms:.2f} ms"
+    measured = {"annoy": record.annoy_ms, "scan": record.scan_ms, "cells": record.cells_ms}
+    times = [f"{name} {time:.2f} ms" for name, time in measured.items() if time is not None]
+    return f"{method}; measured here: {', '.join(times)}" if times else method
 
 
 def _open(device: Device) -> tuple[Vectors | None, ExecutionReport | None, ShelfsightError | None]:
