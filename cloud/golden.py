@@ -21,6 +21,8 @@ from edge.release import Golden, Release
 GOLDEN_PHOTOS: Final = 4
 _TRIED: Final = 64
 _LARGEST: Final = 512 * 1024  # bytes; every device fetches them
+_STRAYED: Final = GOLDEN_TOLERANCE / 2
+"""How far files may be apart: a device's own processor adds to that, and the sum must be tolerated."""
 
 
 def golden_candidates(
@@ -121,6 +123,6 @@ def _is_alike(answered: _Answered, others: Iterable[Matcher]) -> bool:
     for matcher in others:
         given = _as_golden(matcher.match_photo(answered.photo), answered.photo)
         strayed = abs(given.similarity - signed.similarity)
-        if (given.verdict, given.sku) != (signed.verdict, signed.sku) or strayed > GOLDEN_TOLERANCE:
+        if (given.verdict, given.sku) != (signed.verdict, signed.sku) or strayed > _STRAYED:
             return False
     return True

@@ -138,13 +138,13 @@ def test_a_held_photo_that_another_file_answers_otherwise_is_left_out_too(
     assert choose_golden([signing, never], candidates, held) == []
 
 
-def test_the_similarities_of_all_files_are_within_what_a_device_takes(
+def test_the_similarities_of_all_files_leave_a_devices_processor_room_to_stray(
     release_folder: Path, candidates: list[tuple[str, bytes]]
 ) -> None:
     signing, other = opened(release_folder), opened(release_folder, "float16")
     for golden, photo in choose_golden([signing, other], candidates):
         strayed = other.match_photo(photo).candidates[0].similarity - golden.similarity
-        assert 0 < abs(strayed) <= GOLDEN_TOLERANCE
+        assert 0 < abs(strayed) <= GOLDEN_TOLERANCE / 2
 
 
 def test_of_photos_that_are_no_match_those_far_from_a_threshold_are_taken(
