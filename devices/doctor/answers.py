@@ -10,7 +10,9 @@ from devices.doctor.probing import Probed, probe
 from devices.hardware import look
 
 _SYNC = "shelfsight sync --once"
-_OTHER_RUNTIME = "the runtime does not fit this CPU: pip install --force-reinstall ai-edge-litert"
+_FIRST_THE_REST = (
+    "mend what is wrong above first; if nothing is, pip install --force-reinstall ai-edge-litert"
+)
 
 
 def check_release(settings: Settings) -> list[Finding]:
@@ -86,7 +88,7 @@ def _failed(name: str, result: Probed) -> Finding:
         return Finding(name, "fault", result.error, "mend the runtime first, which is checked above")
     if result.error:
         return Finding(name, "fault", result.error, f"{_SYNC}, then shelfsight doctor again")
-    return Finding(name, "fault", result.died, _OTHER_RUNTIME)
+    return Finding(name, "fault", result.died, _FIRST_THE_REST)
 
 
 def _packed(settings: Settings) -> str:

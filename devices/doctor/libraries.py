@@ -8,7 +8,7 @@ from pathlib import Path
 from devices.built_for import features_here, features_needed
 from devices.config import Settings
 from devices.doctor.finding import Finding
-from devices.doctor.probing import probe
+from devices.doctor.probing import Probed, probe
 from edge.elf import machine_of
 
 RUNTIMES = ("ai-edge-litert", "tflite-runtime", "tensorflow")
@@ -58,6 +58,8 @@ def check_numpy(_settings: Settings) -> Finding:
     if result.found is not None:
         return Finding("numpy", "ok", str(result.found))
     cure = "pip install --force-reinstall numpy"
+    if result.by_illegal_instruction:
+        cure = f"its wheel is for younger CPUs than this one; compile it here: {cure} --no-binary numpy"
     return Finding("numpy", "fault", result.error or f"{installed} {result.died}".strip(), cure)
 
 
@@ -89,20 +91,24 @@ def check_runtime(settings: Settings) -> Finding:
             "runtime", "fault", f"{missing} is missing", f"pip install {settings.runtime or RUNTIMES[0]}"
         )
     failures: list[str] = []
+    cure = ""
     for name in present:
         result = probe("runtime", name)
         if result.found is not None:
             found = f"{name} {result.found} runs networks"
             if not failures:
                 return Finding("runtime", "ok", found)
-            return Finding("runtime", "warning", f"{'; '.join(failures)}; {found}", _runtime_cure(present[0]))
+            return Finding("runtime", "warning", f"{'; '.join(failures)}; {found}", cure)
+        cure = cure or _runtime_cure(name, result)
         failures.append(
             (result.error or f"{name} {_installed(name)} {result.died}").partition(": install")[0]
         )
-    return Finding("runtime", "fault", "; ".join(failures), _runtime_cure(present[0]))
+    return Finding("runtime", "fault", "; ".join(failures), cure)
 
 
-def _runtime_cure(name: str) -> str:
+def _runtime_cure(name: str, result: Probed) -> str:
+    if result.by_illegal_instruction:
+        return f"the wheel of {name} is for younger CPUs than this one: take another machine"
     if name == "tflite-runtime" and not (_installed("numpy") or "").startswith(("0.", "1.")):
         return "it was made for numpy 1: pip install ai-edge-litert, or pip install 'numpy<2'"
     return f"pip install --force-reinstall {name}"

@@ -19,6 +19,11 @@ class Probed:
     code: str = ""
     died: str = ""
 
+    @property
+    def by_illegal_instruction(self) -> bool:
+        """Whether it met an instruction that this CPU does not have."""
+        return "SIGILL" in self.died
+
 
 def probe(*arguments: str) -> Probed:
     """Run `python -m devices.probe` with these arguments; whatever happens to it, this process goes on."""
