@@ -30,6 +30,8 @@ def test_files_of_every_output_type_are_admitted(name: str, target: str) -> None
         ("dimension-8", "gives .*, not an embedding and its map, \\[1, 16\\]"),
         ("float-input", "takes float32"),
         ("input-48", "takes uint8 \\[1, 48, 48, 3\\]"),
+        ("int8-input", "takes int8"),
+        ("dynamic", "only when it runs"),
     ],
 )
 def test_another_input_and_other_outputs_are_refused(name: str, told: str) -> None:
