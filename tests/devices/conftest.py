@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from devices.commands import main
 from devices.config import OUTBOX_FILE, Settings
 from devices.device import Device
+from edge.embedder import Embedder
 from edge.events import Event
 from edge.image import Picture
 from edge.installation import Installation
@@ -86,9 +87,11 @@ def data(release_folder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def device(data: Path) -> Device:
-    """Give that device."""
-    return Device(Settings(data=data, name="Kiosk 3"))
+def device(data: Path, tiny_model: Model) -> Device:
+    """Give that device, by the delegate that takes its network here: tflite-runtime's XNNPACK does not."""
+    network = tiny_model.path(tiny_model.variant())
+    opened = Embedder.open(network, dimension=tiny_model.dimension, input_size=tiny_model.input_size)
+    return Device(Settings(data=data, name="Kiosk 3", delegates=(opened.delegate,)))
 
 
 @pytest.fixture
