@@ -23,6 +23,7 @@ from urllib3.exceptions import (
     HTTPError,
     LocationParseError,
     NameResolutionError,
+    NewConnectionError,
     ReadTimeoutError,
     SSLError,
 )
@@ -363,6 +364,11 @@ def _said_clearly(base_url: str, during: str | None = None) -> Iterator[None]:
         raise ServerUnreachable(
             f"no trusted TLS connection to {base_url} ({error}): check the address, the server's certificate "
             "and this device's clock."
+        ) from error
+    except NewConnectionError as error:  # which urllib3 counts among the time-outs
+        reason = (getattr(error.__cause__, "strerror", None) or str(error)).lower()
+        raise ServerUnreachable(
+            f"no HTTP server answers at {base_url} ({reason}): check the address and that the server is up."
         ) from error
     except (ConnectTimeoutError, ReadTimeoutError) as error:
         if during is not None:
