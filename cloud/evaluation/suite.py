@@ -6,7 +6,7 @@
     [twin]
     model = "twin"                         # made by the recipe of `grocery`, with --leave-out
     [float]
-    grocery = "networks/grocery-float16.tflite"
+    grocery = "../cloud/models/grocery/float16.tflite"
     [second_domain]
     folder = "../../shared/data/clothing-small"
     [cost]
