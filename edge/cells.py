@@ -32,7 +32,7 @@ _SAMPLED: Final = 32  # rows a cell that the centers are found from
 _STEPS: Final = 6
 _ASKED: Final = 512  # rows that are asked for, to see how far cells have to be opened
 _FOUND: Final = 0.998  # of their nearest rows of other products
-_LEAST_SLACK: Final = 0.32  # photos that customers take lie further from everything than references do
+_LEAST_SLACK: Final = 0.36  # photos that customers take lie further from everything than references do
 _BLOCK: Final = 4096
 
 
