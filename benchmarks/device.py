@@ -13,7 +13,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -36,6 +35,9 @@ from on_device.workers import Worker, run_once
 from devices.bench_release import install_bench
 from devices.bench_scene import draw_shelf_photo
 from devices.camera import fit_frame
+from devices.config import load_settings
+from devices.device import Device
+from devices.many import answer_photos
 from devices.stalls import StallWatch
 from edge.certificate import read_certificate
 from edge.image import decode, decode_to_fit, fit
@@ -212,29 +214,23 @@ def measure_embeddings(run: Run, scratch: Path, network: Path) -> None:
 
 def measure_batches(run: Run, scratch: Path) -> None:
     """1,000 photos on two cores against one; 100 crops in one call against 100 calls."""
-    from devices.config import load_settings
-    from devices.device import Device
+    data, _ = opened(run, scratch)
+    device = Device(load_settings(data), tells=False)
+    folder = scratch / "many"
+    folder.mkdir(exist_ok=True)
+    drawn = [draw_shelf_photo(seed, (1280, 720)) for seed in range(20)]
+    paths = [folder / f"{number}.jpg" for number in range(1000)]
+    for number, path in enumerate(paths):
+        path.write_bytes(drawn[number % len(drawn)])
 
-    data, matcher = opened(run, scratch)
-    photos = [draw_shelf_photo(seed, (640, 480)) for seed in range(20)] * 50
-    folder = next(path for path in (data / "releases").iterdir() if path.name == str(matcher.release.version))
-    both = [Matcher.open(folder), Matcher.open(folder)]
+    def on(processes: int) -> float:
+        return seconds(lambda: list(answer_photos(device, paths, processes=processes)))
 
-    def on(matchers: list[Matcher]) -> float:
-        shares = [photos[number :: len(matchers)] for number in range(len(matchers))]
-        with ThreadPoolExecutor(len(matchers)) as pool:
-            return seconds(lambda: list(pool.map(_answer_all, matchers, shares)))
-
-    ratios = []
-    for number in range(4):
-        one, two = (on(both[:1]), on(both)) if number % 2 else reversed((on(both), on(both[:1])))
-        ratios.append(one / two)
-        run.watch.look()
-    run.keep("batch.cores", median(ratios), {"photos": len(photos), "one_core_s": round(one, 3)})
+    pair = in_turn(lambda: on(1), lambda: on(2), 4, run.watch, warm_up=0)
+    run.keep("batch.cores", pair.ratio, {**pair.to_record(), "photos": len(paths)})
 
     frame = decode(draw_shelf_photo(5, PHOTOS["1080p"]))
     crops = [np.ascontiguousarray(crop) for crop in _crops(frame, 100)]
-    device = Device(load_settings(data))
     pair = in_turn(
         lambda: seconds(lambda: [device.see(crop) for crop in crops]),
         lambda: seconds(lambda: device.see_all(crops)),
@@ -243,11 +239,6 @@ def measure_batches(run: Run, scratch: Path) -> None:
         warm_up=1,
     )
     run.keep("batch.shelf", pair.ratio, pair.to_record())
-
-
-def _answer_all(matcher: Matcher, photos: list[bytes]) -> None:
-    for photo in photos:
-        matcher.match_photo(photo)
 
 
 def _crops(frame: np.ndarray, count: int) -> Iterator[np.ndarray]:

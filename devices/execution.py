@@ -10,7 +10,6 @@ import fcntl
 import os
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -187,6 +186,8 @@ class Running:
         """Ask many things, on all cores where the network runs in this process; otherwise as `ask`."""
         hands = self._hands(len(questions))
         if len(hands) > 1:
+            from concurrent.futures import ThreadPoolExecutor
+
             with ThreadPoolExecutor(len(hands)) as pool:
                 shares = [questions[place :: len(hands)] for place in range(len(hands))]
                 try:

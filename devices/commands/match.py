@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from devices.commands.options import data_option, json_option
+from edge.errors import SkipPhoto
+from edge.image import load_photo
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from devices.device import Device
     from edge.matcher import Answer
 
@@ -43,34 +47,41 @@ def command(
     device = Device(load_settings(data, flags={"top": top}), tells=False)
     device.matcher()  # with no release to answer from, say that once and not for every photo
     failed = 0
-    for photo in photos:
-        failed += not _answer_one(device, photo, explain, as_json)
+    for path, found in _answers(device, photos, explain):
+        _tell(path, found, as_json)
+        failed += isinstance(found, SkipPhoto)
     if failed:
         raise click.exceptions.Exit(1)
 
 
-def _answer_one(device: "Device", path: Path, explain: Path | None, as_json: bool) -> bool:
-    """Answer one photo and print it; False when it could not be answered."""
-    from edge.errors import SkipPhoto
-    from edge.image import load_photo
+def _answers(
+    device: "Device", photos: tuple[Path, ...], explain: Path | None
+) -> "Iterator[tuple[Path, Answer | SkipPhoto]]":
+    if explain is None:
+        from devices.many import answer_photos
 
+        yield from answer_photos(device, photos)
+        return
+    (path,) = photos
     try:
-        photo = load_photo(path)
-        answer = device.see(photo) if explain is None else _explain(device, photo, path, explain)
+        yield path, _explain(device, load_photo(path), path, explain)
     except SkipPhoto as error:
-        said = str(error) if str(path) in str(error) else f"{path}: {error}"
+        yield path, error
+
+
+def _tell(path: Path, found: "Answer | SkipPhoto", as_json: bool) -> None:
+    """Print an answer, or why there is none."""
+    if isinstance(found, SkipPhoto):
+        said = str(found) if str(path) in str(found) else f"{path}: {found}"
         if as_json:
-            click.echo(
-                json.dumps({"photo": str(path), "error": said, "code": error.code}, ensure_ascii=False)
-            )
+            record = {"photo": str(path), "error": said, "code": found.code}
+            click.echo(json.dumps(record, ensure_ascii=False))
         else:
             click.echo(f"error: {said}", err=True)
-        return False
-    if as_json:
-        click.echo(json.dumps({"photo": str(path), **answer.to_record()}, ensure_ascii=False))
+    elif as_json:
+        click.echo(json.dumps({"photo": str(path), **found.to_record()}, ensure_ascii=False))
     else:
-        _print(path, answer)
-    return True
+        _print(path, found)
 
 
 def _print(path: Path, answer: "Answer") -> None:

@@ -49,6 +49,23 @@ def test_match_prints_one_object_a_photo(shelfsight: Shelfsight, data: Path, pho
     assert len(first["candidates"]) == 2
 
 
+def test_many_photos_are_answered_by_several_processes_in_their_order(
+    shelfsight: Shelfsight, data: Path, photos: Path
+) -> None:
+    bad = photos / "bad.jpg"
+    bad.write_bytes(b"no photo")
+    good = [path for path in sorted(photos.iterdir()) if path != bad]
+    paths = [*good * 30, bad, good[0]]
+    few = shelfsight("match", *paths[:8], "--json", "--data", data)
+    many = shelfsight("match", *paths, "--json", "--data", data)
+    assert many.exit_code == 1, "one photo is bad"
+    answers = [json.loads(line) for line in many.stdout.splitlines()]
+    assert [answer["photo"] for answer in answers] == [str(path) for path in paths]
+    assert answers[-2]["code"] == "photo_unreadable"
+    for answer, one in zip(answers, [json.loads(line) for line in few.stdout.splitlines()], strict=False):
+        assert {**answer, "timings_ms": 0} == {**one, "timings_ms": 0}
+
+
 def test_match_records_nothing(shelfsight: Shelfsight, data: Path, photos: Path) -> None:
     before = sorted(data.rglob("*"))
     assert shelfsight("match", next(photos.iterdir()), "--data", data).exit_code == 0
