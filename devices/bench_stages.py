@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from devices.stalls import StallWatch
+from devices.stalls import Reading, StallWatch
 from edge.categories import guess_category
 from edge.image import decode, decode_to_fit, fit
 from edge.index import Hit
@@ -170,25 +170,30 @@ def time_threads(
     rates: dict[int, list[float]] = {count: [] for count in counts}
     for _ in range(PASSES):
         for count in counts:
-            rates[count].append(count * answers / _seconds_together(matchers[:count], photo, answers))
+            seconds = _seconds_together(matchers[:count], photo, answers, watch)
+            rates[count].append(count * answers / seconds)
             watch.look()
             progress()
     return {count: median(each) for count, each in rates.items()}
 
 
-def _seconds_together(matchers: Sequence[Matcher], photo: bytes, answers: int) -> float:
+def _seconds_together(matchers: Sequence[Matcher], photo: bytes, answers: int, watch: StallWatch) -> float:
     """Time threads that answer at once, from the moment that all are ready until the last is done."""
     barrier = Barrier(len(matchers) + 1)
 
-    def answer(matcher: Matcher) -> None:
+    def answer(matcher: Matcher) -> tuple[Reading, Reading]:
         barrier.wait()
+        before = Reading.take()
         for _ in range(answers):
             matcher.match_photo(photo, top=_TOP)
+        return before, Reading.take()
 
     with ThreadPoolExecutor(len(matchers)) as threads:
         given = [threads.submit(answer, matcher) for matcher in matchers]
         barrier.wait()
         began = time.perf_counter()
-        for each in given:
-            each.result()
-        return time.perf_counter() - began
+        readings = [each.result() for each in given]
+        seconds = time.perf_counter() - began
+    for before, after in readings:
+        watch.judge(before, after)
+    return seconds

@@ -5,15 +5,16 @@ measured work can tell from the work itself. Two things give it away, and neithe
 would take a core from what is measured:
 
 - A thread that never waits on purpose runs for as long as the clock on the wall does. What its own processor
-  time lacks was taken: by another program, or by a hypervisor that owns up to it. This is exact, and covers
-  all the time in which the thread did not wait on purpose; the kernel counts those waits.
+  time lacks was taken: by another program, or by a hypervisor that owns up to it. The kernel counts the waits
+  on purpose; where there were any, Linux still tells for how long the thread stood in line for a processor.
 - A hypervisor that does not own up stops the processor's clock with the rest. A loop that only reads the
   time sees such a hole all the same. A tenth of the time is spent in that loop, in turn with the measured
-  work, and speaks for the whole: also where that work waits on purpose, for an accelerator or other threads.
+  work, and speaks for the whole.
 """
 
 import resource
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter, thread_time
 
 MOST_STALLED = 0.01
@@ -23,20 +24,29 @@ _HOLE_S = 0.001  # the loop comes around in a fraction of a microsecond, and an 
 _LOOKING = 0.1
 _SHORTEST_LOOK_S = 0.0005
 _THREAD = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)  # the former is Linux's
+_SCHEDULER = Path("/proc/thread-self/schedstat")  # nanoseconds run, nanoseconds in line, times it got a turn
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Where this thread's clocks stand: seconds on the wall, seconds run, and its waits on purpose."""
+    """Where a thread's clocks stand.
+
+    Attributes:
+        wall_s: Seconds on the wall.
+        ran_s: Seconds that the thread has run.
+        waits: How often it waited on purpose.
+        queued_s: Seconds that it was ready to run and stood in line; None where the system does not tell.
+    """
 
     wall_s: float
     ran_s: float
     waits: int
+    queued_s: float | None = None
 
     @classmethod
     def take(cls) -> "Reading":
         """Read the clocks of the calling thread."""
-        return cls(perf_counter(), thread_time(), resource.getrusage(_THREAD).ru_nvcsw)
+        return cls(perf_counter(), thread_time(), resource.getrusage(_THREAD).ru_nvcsw, _queued_s())
 
 
 class StallWatch:
@@ -49,6 +59,7 @@ class StallWatch:
         watch.share, watch.counts
 
     Without `look` there is one look, at the end. No other thread of this process may be busy during a look.
+    Threads that are timed take readings of their own, for `judge`.
     """
 
     def __init__(self) -> None:
@@ -76,14 +87,17 @@ class StallWatch:
 
         Of looking there are `holes_s`, the seconds that passed between two glances at the time.
         """
-        if after.waits != before.waits:
-            return  # whether it would have been let nobody knows
-        wall_s = after.wall_s - before.wall_s
-        taken_s = max(0.0, wall_s - (after.ran_s - before.ran_s))
-        self._judged_s += wall_s
+        ran_s = after.ran_s - before.ran_s
+        if after.waits == before.waits:
+            taken_s = max(0.0, after.wall_s - before.wall_s - ran_s)
+        elif after.queued_s is not None and before.queued_s is not None:
+            taken_s = after.queued_s - before.queued_s
+        else:
+            return  # whether it would have been let while it waited nobody knows
+        self._judged_s += ran_s + taken_s
         self._taken_s += taken_s
         if holes_s is not None:
-            self._looked_s += wall_s
+            self._looked_s += ran_s + taken_s
             self._hidden_s += max(0.0, holes_s - taken_s)
 
     @property
@@ -100,6 +114,14 @@ class StallWatch:
     def counts(self) -> bool:
         """Whether what was timed may be reported: the machine stalled for at most `MOST_STALLED` of it."""
         return self.share <= MOST_STALLED
+
+
+def _queued_s() -> float | None:
+    try:
+        _ran, queued, turns = _SCHEDULER.read_bytes().split()
+    except (OSError, ValueError):
+        return None
+    return int(queued) / 1e9 if int(turns) else None  # a kernel that does not count says zero
 
 
 def _holes(seconds: float) -> float:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -43,6 +44,13 @@ def test_waiting_on_purpose_is_no_stall_and_hides_none() -> None:
     assert watch.share == pytest.approx(0.25)
 
 
+def test_standing_in_line_is_a_stall_also_of_a_thread_that_waits_on_purpose() -> None:
+    watch = StallWatch()
+    watch.judge(Reading(0.0, 0.0, 0, 0.0), Reading(1.0, 0.3, 5, 0.1))
+    watch.judge(Reading(1.0, 0.3, 5, 0.1), Reading(1.1, 0.4, 5, 0.1), holes_s=0.0)
+    assert watch.share == pytest.approx(0.1 / 0.5)
+
+
 def test_a_run_of_which_nothing_could_be_judged_does_not_count() -> None:
     watch = StallWatch()
     watch.judge(Reading(0.0, 0.0, 0), Reading(1.0, 0.5, 1))
@@ -60,8 +68,11 @@ def test_a_look_takes_a_tenth_of_the_time_since_the_last_one() -> None:
     assert looked >= 0.1 * worked
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no program can be bound to a core here")
-def test_a_busy_program_on_the_same_core_is_seen() -> None:
+@pytest.fixture
+def busy_core() -> Iterator[None]:
+    """Bind this thread to one core, and a program that never rests to the same."""
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("no program can be bound to a core here")
     cores = os.sched_getaffinity(0)
     core = {min(cores)}
     os.sched_setaffinity(0, core)
@@ -70,16 +81,34 @@ def test_a_busy_program_on_the_same_core_is_seen() -> None:
         os.sched_setaffinity(busy.pid, core)
         assert busy.stdout is not None
         busy.stdout.readline()
-        with StallWatch() as watch:
-            for _ in range(20):
-                _work(0.02)
-                watch.look()
+        yield
     finally:
         busy.kill()
         busy.communicate()
         os.sched_setaffinity(0, cores)
+
+
+@pytest.mark.usefixtures("busy_core")
+def test_a_busy_program_on_the_same_core_is_seen() -> None:
+    with StallWatch() as watch:
+        for _ in range(20):
+            _work(0.02)
+            watch.look()
     assert watch.share > 10 * MOST_STALLED
     assert not watch.counts
+
+
+@pytest.mark.usefixtures("busy_core")
+@pytest.mark.skipif(Reading.take().queued_s is None, reason="this system does not tell who stands in line")
+def test_a_busy_program_is_seen_also_by_a_thread_that_waits_on_purpose() -> None:
+    watch = StallWatch()
+    before = Reading.take()
+    for _ in range(20):
+        _work(0.02)
+        time.sleep(0.001)
+    watch.judge(before, Reading.take())
+    watch.look()
+    assert watch.share > 10 * MOST_STALLED
 
 
 def _work(seconds: float) -> None:
