@@ -52,18 +52,25 @@ check: $(VENV)/.test-ready
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+# Two processes, each with whole files of tests, for what one file's tests share is made once.
+IN_TWO := --numprocesses 2 --dist loadfile
+
 test: check
 	@echo "running the tests"
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(or $(ARGS),$(IN_TWO))
 ifndef ARGS
 	@$(MAKE) --no-print-directory test-tflite
 endif
+
+# What touches neither a runtime nor numpy is the same with either.
+NOT_TWICE := $(addprefix --ignore=tests/edge/test_,disk.py events.py fields.py installation.py outbox.py release.py \
+  transport.py updater.py) $(addprefix --ignore=tests/devices/test_,config.py hardware.py sync_loop.py wheelhouse.py)
 
 # tflite-runtime has no wheel for Python 3.12 or newer: there the first run has to do.
 ifeq ($(shell $(firstword $(wildcard $(BIN)/python) $(PYTHON)) -c 'import sys; print(sys.version_info < (3, 12))' 2>/dev/null),True)
 test-tflite: $(SECOND)/.ready
 	@echo "running the device's tests once more, with tflite-runtime and numpy 1"
-	@$(SECOND)/bin/pytest -p no:cacheprovider tests/edge tests/devices
+	@$(SECOND)/bin/pytest -p no:cacheprovider tests/edge tests/devices $(NOT_TWICE)
 else
 test-tflite:
 	@echo "not tested with tflite-runtime, which has no wheel for Python 3.12 or newer"
