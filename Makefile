@@ -70,7 +70,7 @@ NOT_TWICE := $(addprefix --ignore=tests/edge/test_,disk.py events.py fields.py i
 ifeq ($(shell $(firstword $(wildcard $(BIN)/python) $(PYTHON)) -c 'import sys; print(sys.version_info < (3, 12))' 2>/dev/null),True)
 test-tflite: $(SECOND)/.ready
 	@echo "running the device's tests once more, with tflite-runtime and numpy 1"
-	@$(SECOND)/bin/pytest -p no:cacheprovider tests/edge tests/devices $(NOT_TWICE)
+	@$(SECOND)/bin/pytest -p no:cacheprovider $(IN_TWO) tests/edge tests/devices $(NOT_TWICE)
 else
 test-tflite:
 	@echo "not tested with tflite-runtime, which has no wheel for Python 3.12 or newer"
