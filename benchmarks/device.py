@@ -187,7 +187,7 @@ def measure_scans(run: Run, scratch: Path) -> None:
     times = [seconds(lambda: matcher.match_photo(photo)) for _ in range(5 * run.rounds)]
     run.watch.look()
     p50, p99 = 1000 * np.quantile(times, [0.5, 0.99])
-    run.keep("tail.scan", float(p99 / p50), {"p50_ms": round(p50, 3), "p99_ms": round(p99, 3)})
+    run.keep("tail.scan", float(p99 / p50), {"p50_ms": round(float(p50), 3), "p99_ms": round(float(p99), 3)})
 
 
 def measure_embeddings(run: Run, scratch: Path, network: Path) -> None:
@@ -226,7 +226,7 @@ def measure_batches(run: Run, scratch: Path) -> None:
     def on(processes: int) -> float:
         return seconds(lambda: list(answer_photos(device, paths, processes=processes)))
 
-    pair = in_turn(lambda: on(1), lambda: on(2), 4, run.watch, warm_up=0)
+    pair = in_turn(lambda: on(1), lambda: on(2), 4, run.watch, warm_up=0, each=1)
     run.keep("batch.cores", pair.ratio, {**pair.to_record(), "photos": len(paths)})
 
     frame = decode(draw_shelf_photo(5, PHOTOS["1080p"]))
@@ -237,6 +237,7 @@ def measure_batches(run: Run, scratch: Path) -> None:
         max(6, run.rounds // 20),
         run.watch,
         warm_up=1,
+        each=1,
     )
     run.keep("batch.shelf", pair.ratio, pair.to_record())
 
@@ -333,7 +334,7 @@ def compare_with_annoy(run: Run, folder: Path, effort: int) -> dict[str, float]:
         asked[name] += 1
         return seconds(lambda: search(query))
 
-    pair = in_turn(lambda: ask("annoy", annoy), lambda: ask("ours", ours), len(queries) - 3, run.watch)
+    pair = in_turn(lambda: ask("annoy", annoy), lambda: ask("ours", ours), len(queries) // 3 - 3, run.watch)
     # p50 against p50: some queries are easy for one way and hard for the other.
     return {**pair.to_record(), "ratio": pair.first_ms / pair.second_ms}
 

@@ -40,10 +40,17 @@ def prepare_folder(rows: NDArray[np.float32], queries: NDArray[np.float32], fold
     (folder / "shelfsight").mkdir(parents=True, exist_ok=True)
     stack = write_catalog(rows, folder / "shelfsight")
     held = stack.vectors(np.arange(stack.row_count))
-    truth = [np.argsort(-(queries[i : i + 50] @ held.T), axis=1)[:, :10] for i in range(0, len(queries), 50)]
+    truth = [_nearest(queries[start : start + 50] @ held.T) for start in range(0, len(queries), 50)]
     np.save(folder / "rows.npy", held)
     np.save(folder / "queries.npy", queries)
     np.save(folder / "truth.npy", np.concatenate(truth))
+
+
+def _nearest(similarities: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Name the ten most similar rows of each query, the most similar first."""
+    some = np.argpartition(similarities, -10, axis=1)[:, -10:]
+    order = np.argsort(-np.take_along_axis(similarities, some, axis=1), axis=1)
+    return np.take_along_axis(some, order, axis=1)
 
 
 def open_catalog(folder: Path) -> SegmentStack:
