@@ -19,6 +19,7 @@ from cloud.rooms import rooms
 from cloud.times import now, rfc3339
 from edge.errors import AccessDenied, BadSetting, EnrollmentRefused
 from edge.fields import Fields, parse_json
+from edge.heartbeat import HeartbeatAnswer
 
 NEXT_POLL_S: Final = 60  # devices add their own jitter
 FOREVER_S: Final = int(timedelta(days=365).total_seconds())
@@ -108,7 +109,8 @@ def heartbeat(device: str) -> Response:
     here = rooms()
     here.fleet.seen(device, release, status)
     offered = here.rollouts.offered(device, release)
-    return jsonify({"offered_release": offered, "next_poll_s": NEXT_POLL_S, "server_time": rfc3339(now())})
+    answer = HeartbeatAnswer(offered, next_poll_s=NEXT_POLL_S, server_time=rfc3339(now()))
+    return jsonify(answer.to_record())
 
 
 @blueprint.post("/v1/devices/<device>/events")

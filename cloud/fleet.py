@@ -39,6 +39,7 @@ class CodeRow(Base):
     created: Mapped[datetime] = mapped_column(UtcTime)
     expires: Mapped[datetime] = mapped_column(UtcTime)
     device: Mapped[str | None]
+    store: Mapped[str | None]
 
 
 class DeviceRow(Base):
@@ -50,6 +51,7 @@ class DeviceRow(Base):
     name: Mapped[str]
     device_class: Mapped[str]
     software: Mapped[str]
+    store: Mapped[str | None] = mapped_column(index=True)
     token_sha256: Mapped[str]
     enrolled: Mapped[datetime] = mapped_column(UtcTime)
     last_seen: Mapped[datetime] = mapped_column(UtcTime)
@@ -65,6 +67,7 @@ class Device:
     name: str
     device_class: str
     software: str
+    store: str | None
     enrolled: datetime
     last_seen: datetime
     release: int | None
@@ -77,6 +80,7 @@ class Device:
             "name": self.name,
             "class": self.device_class,
             "version": self.software,
+            "store": self.store,
             "release": self.release,
             "enrolled": rfc3339(self.enrolled),
             "last_seen": rfc3339(self.last_seen),
@@ -110,8 +114,8 @@ class Fleet:
     def __init__(self, sessions: sessionmaker[Session]) -> None:
         self._sessions = sessions
 
-    def new_code(self, fingerprint: str, ttl: timedelta = DEFAULT_TTL) -> str:
-        """Make a code with which one device may enroll once: `XXXX-XXXX-FFFFFFFFFF`.
+    def new_code(self, fingerprint: str, ttl: timedelta = DEFAULT_TTL, *, store: str | None = None) -> str:
+        """Make a code with which one device of `store` may enroll once: `XXXX-XXXX-FFFFFFFFFF`.
 
         The last part is the fingerprint of the root key: who types the code tells the device whom to trust.
 
@@ -123,7 +127,7 @@ class Fleet:
             raise BadSetting(f"a code that lives {ttl} is of no use: give it from a minute to a year")
         secret = "".join(secrets.choice(_ALPHABET) for _ in range(8))
         with transaction(self._sessions) as session:
-            session.add(CodeRow(code_sha256=_sha256(secret), created=now(), expires=now() + ttl))
+            session.add(CodeRow(code_sha256=_sha256(secret), created=now(), expires=now() + ttl, store=store))
         return f"{secret[:4]}-{secret[4:]}-{fingerprint}"
 
     def enroll(self, code: str, info: DeviceInfo) -> tuple[str, str]:
@@ -136,13 +140,14 @@ class Fleet:
         device = f"d-{secrets.token_hex(6)}"
         token = secrets.token_urlsafe(32)
         with transaction(self._sessions) as session:
-            _use_code(session, code, device)
+            store = _use_code(session, code, device)
             session.add(
                 DeviceRow(
                     id=device,
                     name=info.name or device,
                     device_class=info.device_class,
                     software=info.software,
+                    store=store,
                     token_sha256=_sha256(token),
                     enrolled=now(),
                     last_seen=now(),
@@ -261,23 +266,24 @@ class WrongCodeBrake:
         return times
 
 
-def _use_code(session: Session, code: str, device: str) -> None:
+def _use_code(session: Session, code: str, device: str) -> str | None:
     # One statement tests and takes the code, so that two devices with the same code cannot both get in.
     found = _CODE.fullmatch(re.sub(r"[\s-]", "", code[:100]).upper())
-    taken = 0
+    taken: list[str | None] = []
     if found:
         query = (
             update(CodeRow)
             .where(CodeRow.code_sha256 == _sha256(found[1]))
             .where(CodeRow.device.is_(None), CodeRow.expires > now())
             .values(device=device)
-            .returning(CodeRow.code_sha256)
+            .returning(CodeRow.store)
         )
-        taken = len(session.execute(query).all())
-    if taken != 1:
+        taken = list(session.scalars(query))
+    if len(taken) != 1:
         raise EnrollmentRefused(
             "this enrollment code is wrong, used or expired: get a new one from `shelfsight-cloud fleet code`"
         )
+    return taken[0]
 
 
 def _sha256(text: str) -> str:

@@ -75,7 +75,7 @@ def enroll(settings: Settings, url: str, code: str, *, replace: bool = False) ->
     _check_free(settings.data, replace=replace)
     answer = _ask(settings, url, whole)
 
-    from edge.updater import trust_root
+    from edge.trust import trust_root
 
     try:
         settings.data.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
 """One visit to the server: tell how the device is, deliver its events, take what is offered."""
 
-import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +11,7 @@ from devices.execution_report import last_execution
 from devices.sync_report import SyncReport, last_sync
 from edge.delegates import delegate_order
 from edge.errors import KeepRelease, ServerUnreachable, ShelfsightError, StepBack
+from edge.heartbeat import HeartbeatAnswer
 from edge.transport import Transport
 from edge.updater import Updater
 
@@ -47,11 +47,11 @@ class _Visit:
         self._path = f"/v1/devices/{device_id}"
 
     def go(self, progress: Progress | None) -> SyncReport:
-        report = self._heartbeat()
+        report, wanted = self._heartbeat()
         # Before the release, so that a download that keeps breaking holds no event back; and after it, to
         # tell what came of it.
         delivered = self._deliver()
-        report = self._update(report, progress)
+        report = self._update(report, wanted, progress)
         delivered += self._deliver()
         if report.installed is not None:
             self._heartbeat()  # so that the people who wait for it see it now and not a poll later
@@ -63,21 +63,19 @@ class _Visit:
             bytes_received=self._transport.bytes_received,
         )
 
-    def _heartbeat(self) -> SyncReport:
+    def _heartbeat(self) -> tuple[SyncReport, HeartbeatAnswer]:
         """Tell the server how this device is; hear what it offers and when to come again."""
         current = self._device.installation.current_version()
         body = {"release": current, "status": self._health()}
         answer = self._transport.post_json(f"{self._path}/heartbeat", body)
-        if not isinstance(answer, dict):
-            raise ServerUnreachable(
-                f"{self._transport.base_url} answers a heartbeat with {str(answer)[:60]!r}: check the address"
-            )
-        return SyncReport(
+        wanted = HeartbeatAnswer.from_record(answer, usual_poll_s=self._device.settings.poll_interval_s)
+        report = SyncReport(
             at=utc_now(),
-            offered=_whole(answer.get("offered_release")),
-            next_poll_s=_within(answer.get("next_poll_s"), 1, 86_400, self._device.settings.poll_interval_s),
-            clock_lead_s=clock_lead_s(answer.get("server_time")),
+            offered=wanted.offered,
+            next_poll_s=wanted.next_poll_s,
+            clock_lead_s=clock_lead_s(wanted.server_time),
         )
+        return report, wanted
 
     def _health(self) -> dict[str, object]:
         settings, installation = self._device.settings, self._device.installation
@@ -95,7 +93,7 @@ class _Visit:
             "disk_free": shutil.disk_usage(settings.data).free,
         }
 
-    def _update(self, report: SyncReport, progress: Progress | None) -> SyncReport:
+    def _update(self, report: SyncReport, wanted: HeartbeatAnswer, progress: Progress | None) -> SyncReport:
         """Take what is offered; a refusal leaves the release in use, and the report names it."""
         settings = self._device.settings
         updater = Updater(
@@ -107,7 +105,7 @@ class _Visit:
             trial=self._device.try_release,
         )
         try:
-            done = updater.update(report.offered, progress=progress)
+            done = updater.update(wanted.offered, assortment=wanted.assortment, progress=progress)
         except (KeepRelease, StepBack) as error:
             self._tell_refusal(report.offered, error)
             return replace(report, error=error.code, message=str(error))
@@ -158,13 +156,3 @@ def _settled(answer: object, sent: set[str]) -> tuple[set[str], set[str]]:
 
 def _texts(values: object) -> set[str]:
     return {value for value in values if isinstance(value, str)} if isinstance(values, list) else set()
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _within(value: object, low: float, high: float, default: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return default
-    return min(max(float(value), low), high)

@@ -13,13 +13,17 @@
     ├── KeepRelease        what was offered is refused: keep the release you have
     │   ├── HashMismatch          bytes that are not the signed bytes
     │   ├── BadSignature          not signed by the keys this device trusts
-    │   ├── MetadataExpired       signed, but too long ago (a freeze, or a wrong clock)
+    │   ├── Freeze                signed, but too long ago: an old copy is held up to us, or a wrong clock
     │   ├── Rollback              older than what this device has accepted
     │   ├── FormatTooNew          made for a newer Shelfsight
     │   ├── BadManifest           a release.json that says something impossible
     │   ├── Incompatible          model, segments and device do not fit together
     │   ├── NoSpace               the disk cannot hold it
-    │   └── TrialFailed           its golden photos were not answered as signed
+    │   └── TrialFailed           its golden photos were not answered as signed, or it was tried before
+    │       ├── TrialCrashed          the process of its trial died
+    │       ├── TrialHung             its trial did not end in its time
+    │       ├── TrialSlow             it answers, more slowly than this device may
+    │       └── TrialGreedy           it takes more memory than this device has for it
     ├── StepBack           what is installed does not work: go back to the last good release
     │   ├── ModelBroken           the model does not load, or answers with NaN
     │   ├── SegmentBroken         a vector file that is not what its name says
@@ -29,8 +33,15 @@
     │   └── DelegateFailed        it refused the network, died, hung, or computes something else
     ├── TryLater           nothing is wrong here: wait, then try again
     │   ├── ServerUnreachable     no connection, a time-out, a name that does not resolve
+    │   │   └── Redirected            it sends us on to somewhere else
     │   ├── ServerBusy            5xx, 429, or Retry-After
-    │   └── TransferBroken        the body ended early, dripped, or lied about its range
+    │   ├── TransferBroken        the body is not what was asked for
+    │   │   ├── CutShort              it ended early
+    │   │   ├── Slow                  it drips, or took all the time that there is for it
+    │   │   ├── WrongRange            another part of the file than was asked for
+    │   │   ├── Oversize              more bytes than were signed or can be
+    │   │   └── Packed                packed, which was not asked for
+    │   └── OutOfBudget           this update has used up its bytes, its time or its tries: next time
     └── FixSetup           a person has to change something
         ├── NotEnrolled           no server is known to this device
         ├── EnrollmentRefused     a wrong, used or expired code
@@ -108,8 +119,8 @@ class BadSignature(KeepRelease):
     """Not signed by the keys this device trusts."""
 
 
-class MetadataExpired(KeepRelease):
-    """Signed, but too long ago: a freeze attack, a server without `tick`, or a wrong clock."""
+class Freeze(KeepRelease):
+    """Signed, but too long ago: an old copy is held up to us, a server without `tick`, or a wrong clock."""
 
 
 class Rollback(KeepRelease):
@@ -133,7 +144,23 @@ class NoSpace(KeepRelease):
 
 
 class TrialFailed(KeepRelease):
-    """Its golden photos were not answered as signed."""
+    """Its golden photos were not answered as signed, or it was tried here before and failed."""
+
+
+class TrialCrashed(TrialFailed):
+    """The process of its trial died."""
+
+
+class TrialHung(TrialFailed):
+    """Its trial did not end in its time."""
+
+
+class TrialSlow(TrialFailed):
+    """It answers, more slowly than this device may."""
+
+
+class TrialGreedy(TrialFailed):
+    """It takes more memory than this device has for it."""
 
 
 class StepBack(ShelfsightError):
@@ -176,12 +203,40 @@ class ServerUnreachable(TryLater):
     """No connection, a time-out, or a name that does not resolve."""
 
 
+class Redirected(ServerUnreachable):
+    """It sends us on to somewhere else."""
+
+
 class ServerBusy(TryLater):
     """5xx, 429, or Retry-After."""
 
 
 class TransferBroken(TryLater):
-    """The body ended early, dripped, or lied about its range."""
+    """The body is not what was asked for."""
+
+
+class CutShort(TransferBroken):
+    """The body ended early."""
+
+
+class Slow(TransferBroken):
+    """The body drips, or took all the time that there is for it."""
+
+
+class WrongRange(TransferBroken):
+    """The body is another part of the file than was asked for."""
+
+
+class Oversize(TransferBroken):
+    """The body has more bytes than were signed or can be."""
+
+
+class Packed(TransferBroken):
+    """The body is packed, which was not asked for."""
+
+
+class OutOfBudget(TryLater):
+    """This update has used up its bytes, its time or its tries: what came is kept for the next."""
 
 
 class FixSetup(ShelfsightError):

@@ -61,6 +61,10 @@ class Fields:
             raise refuse(f"{where} must be an object, not {_brief(value)}; write it again.")
         self._left: dict[str, object] = dict(value)
 
+    def __contains__(self, name: str) -> bool:
+        """Tell whether a field is there and was not taken yet."""
+        return name in self._left
+
     def bad(self, name: str, value: object, wanted: str) -> ShelfsightError:
         """Return the refusal of a value, to be raised."""
         return self._refuse(f"{self.where}: {name} must be {wanted}, not {_brief(value)}; write it again.")

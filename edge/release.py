@@ -21,17 +21,25 @@ RELEASE_FORMAT = 2
 ROLES = ("model", "segment", "golden", "certificate")
 VERDICTS = ("match", "unsure", "unknown")
 
+ASSORTMENT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+"""How the name of a store, a region, and so of an assortment is written."""
+
 _SPACE = re.compile(r"[0-9a-f]{16}")
 _COSINE_SLACK = 1e-3  # float32 dot products of unit vectors stray past 1 by rounding
 
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """Name one file of a release by its content: sha256 (hex), size in bytes, and what it is for."""
+    """Name one file of a release by its content: sha256 (hex), size in bytes, and what it is for.
+
+    `merge` is a signed recipe (compaction): a device that holds these segments, a base and its deltas in
+    order, makes the file out of them instead of fetching it; their merge, written as a base, has this hash.
+    """
 
     sha256: str
     size: int
     role: str
+    merge: tuple[str, ...] = ()
     extra: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -60,7 +68,10 @@ class Release:
 
     `version` counts upward only. `segments` are sha256 names, base first, then deltas in the order in which
     they apply. `rollback_floor` is the lowest version that a device with this release may step back to.
-    `device_classes` empty means every class. `extra` holds the fields this version does not know.
+    `device_classes` empty means every class. `assortment` names the store whose products these are; empty is
+    the whole catalog. `merged_size` is how many bytes the merged content takes as one base, which the server
+    has under the name `merged_sha256`: what a device falls back to when the segments do not merge as signed;
+    0 where the server has it not. `extra` holds the fields this version does not know.
     """
 
     version: int
@@ -78,6 +89,8 @@ class Release:
     files: tuple[FileEntry, ...]
     device_classes: tuple[str, ...] = ()
     rollback_floor: int = 0
+    assortment: str = ""
+    merged_size: int = 0
     extra: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
@@ -106,6 +119,8 @@ class Release:
             files=reader.each("files", _read_file),
             device_classes=reader.texts("device_classes"),
             rollback_floor=reader.integer("rollback_floor"),
+            assortment=_read_assortment(reader),
+            merged_size=reader.integer("merged_size") if "merged_size" in reader else 0,
             extra=reader.rest(),
         )
         if written < decision_format(release.variants):
@@ -146,6 +161,9 @@ class Release:
             "device_classes": list(self.device_classes),
             "rollback_floor": self.rollback_floor,
         }
+        # Left out where they say nothing: then an older Shelfsight writes the same bytes.
+        record |= {"assortment": self.assortment} if self.assortment else {}
+        record |= {"merged_size": self.merged_size} if self.merged_size else {}
         try:
             data = canonical_json(record)
         except (TypeError, ValueError) as error:
@@ -242,6 +260,12 @@ def _check_format(reader: Fields) -> int:
     return found
 
 
+def _read_assortment(reader: Fields) -> str:
+    if "assortment" not in reader:
+        return ""
+    return reader.matching("assortment", ASSORTMENT, "a name of small letters, digits and hyphens")
+
+
 def _read_recipe(reader: Fields) -> IndexRecipe:
     return IndexRecipe(
         trees=reader.integer("trees", least=1, most=10_000),
@@ -268,7 +292,11 @@ def _read_file(reader: Fields) -> FileEntry:
         raise reader.bad("name", name, f"the file's own sha256, {sha256}")
     # A role that this version does not know is kept: the file is fetched, verified, and left alone.
     return FileEntry(
-        sha256=sha256, size=reader.integer("size"), role=reader.text("role"), extra=reader.rest()
+        sha256=sha256,
+        size=reader.integer("size"),
+        role=reader.text("role"),
+        merge=reader.sha256s("merge") if "merge" in reader else (),
+        extra=reader.rest(),
     )
 
 
@@ -294,6 +322,9 @@ def _check_whole(release: Release) -> None:
             )
     for segment in release.segments:
         _listed(where, files, segment, "segment")
+    for entry in release.files:
+        if entry.merge and (entry.role != "segment" or entry.sha256 in entry.merge):
+            raise BadManifest(f"{where}: file {entry.sha256} cannot be merged out of other segments.")
     for golden in release.golden:
         _listed(where, files, golden.photo, "golden")
         if golden.verdict == "match" and golden.sku is None:
@@ -330,6 +361,7 @@ def _golden_record(golden: Golden) -> dict[str, object]:
 
 def _file_record(entry: FileEntry) -> dict[str, object]:
     return {
+        **({"merge": list(entry.merge)} if entry.merge else {}),
         **entry.extra,
         "name": entry.name,
         "sha256": entry.sha256,

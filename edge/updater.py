@@ -1,45 +1,27 @@
-"""Bring the newest release: TUF says what may be trusted, and `edge.release` whether this device wants it.
+"""Bring the newest release: `edge.trust` says what is signed, `edge.release` whether this device wants it.
 
-python-tuf (the only door to it on a device) verifies roots, timestamp, snapshot and targets, and gives hash
-and length of a release's manifest; the manifest gives those of every other file. The bytes come through
-`edge.transport`. Two things TUF does not know are ours: a floor of versions, which holds even when the local
-metadata is lost, and a floor of time, the signed date of the newest release here. A refusal, whatever it is,
-leaves the release in use as it was.
+What is signed gives hash and length of a release's manifest; the manifest gives those of every other file.
+The bytes come through `edge.transport`. Two things TUF does not know are ours: a floor of versions, which
+holds even when the local metadata is lost, and a floor of time, the signed date of the newest release here.
+A refusal, whatever it is, leaves the release in use as it was.
 """
 
-import base64
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tuf.api.exceptions import (
-    BadVersionNumberError,
-    DownloadError,
-    DownloadHTTPError,
-    ExpiredMetadataError,
-    LengthOrHashMismatchError,
-    RepositoryError,
-)
-from tuf.api.metadata import Metadata, Root, TargetFile
-from tuf.ngclient.config import UpdaterConfig
-from tuf.ngclient.fetcher import FetcherInterface
-from tuf.ngclient.updater import Updater as TufClient
-
-from edge.disk import sha256_file, storage_error, sync_folder, write_atomically
+from edge.disk import sha256_file, storage_error
 from edge.errors import (
-    AccessDenied,
     BadManifest,
-    BadSignature,
+    Freeze,
     HashMismatch,
     Incompatible,
-    MetadataExpired,
     NoSpace,
-    NotEnrolled,
     Rollback,
     ServerUnreachable,
     ShelfsightError,
@@ -49,13 +31,13 @@ from edge.installation import Installation
 from edge.matcher import Matcher, check_golden
 from edge.model import choose_variant
 from edge.release import FileEntry, Release, check_offer, check_version
-from edge.release_files import delete, part_path, read_manifest, rename, sync_file
+from edge.release_files import delete, part_path, read_manifest, rename
 from edge.transport import Transport
+from edge.trust import Trust
 
 Progress = Callable[[int, int], None]
 """Told (bytes that are here, bytes in all) of the files being fetched."""
 
-_MOST_MANIFEST_BYTES = 16 * 1024 * 1024
 _INDEX_TO_BASE = 10  # an Annoy file takes six to nine times the bytes of its base segment
 _SPARE_BYTES = 1024 * 1024
 _CLOCK_SLACK = timedelta(days=1)
@@ -98,20 +80,25 @@ class Updater:
     ) -> None:
         self._installation = installation
         self._transport = transport
+        self._trust = Trust(installation.folder, transport)
         self._device_class = device_class
         self._targets = targets
         self._variant = variant
         self._free_bytes = free_bytes or _free_bytes
         self._trial = trial or (lambda folder: check_golden(Matcher.open(folder, variant=variant), folder))
 
-    def update(self, offered: int | None, *, progress: Progress | None = None) -> UpdateReport:
+    def update(
+        self, offered: int | None, *, assortment: str = "", progress: Progress | None = None
+    ) -> UpdateReport:
         """Install the offered version and bring it into use; None or the version in use costs no request.
+
+        A release is offered for one `assortment`, the products of one store; empty is the whole catalog.
 
         But where this device runs other network files than it did, the release in use is given those first.
         A download that was cut goes on where it ended at the next call.
 
         Raises:
-            BadSignature, HashMismatch, MetadataExpired, Rollback, BadManifest, FormatTooNew, Incompatible,
+            BadSignature, HashMismatch, Freeze, Rollback, BadManifest, FormatTooNew, Incompatible,
             NoSpace, TrialFailed: The offer is refused; the release in use stays.
             ServerUnreachable, ServerBusy, TransferBroken, TryLater: Not now; what came is kept.
             AccessDenied, NotEnrolled, StorageUnusable, RuntimeMissing: A person has to see to it.
@@ -123,7 +110,7 @@ class Updater:
             if offered is None or offered == self._installation.current_version():
                 files = self._complete(progress)
             else:
-                files = self._take(offered, progress)
+                files = self._take(offered, assortment, progress)
                 installed = offered
         return UpdateReport(
             installed=installed,
@@ -133,9 +120,9 @@ class Updater:
             seconds=time.monotonic() - began,
         )
 
-    def _take(self, version: int, progress: Progress | None) -> int:
+    def _take(self, version: int, assortment: str, progress: Progress | None) -> int:
         try:
-            return self._bring(version, progress)
+            return self._bring(version, assortment, progress)
         except (Rollback, TrialFailed, Incompatible):
             # It stays where it is, maybe for long: what its own release lacks must not wait for that.
             with suppress(ShelfsightError):
@@ -158,15 +145,19 @@ class Updater:
         here.complete(release, needed)
         return len(missing)
 
-    def _bring(self, version: int, progress: Progress | None) -> int:
+    def _bring(self, version: int, assortment: str, progress: Progress | None) -> int:
         here = self._installation
         # First by its number alone: what was refused once must not cost a byte at every poll.
         check_version(version, current=here.current_version(), floor=here.floor(), set_aside=here.set_aside())
         self._check_clock()
-        manifest = self._manifest(version, self._signed_target(version))
+        manifest = self._manifest(version, assortment)
         release = Release.from_bytes(manifest)
         if release.version != version:
             raise BadManifest(f"what is signed as release {version} says it is release {release.version}.")
+        if release.assortment != assortment:
+            raise BadManifest(
+                f"release {version} is of assortment {release.assortment!r}, not {assortment!r} as offered."
+            )
         check_offer(
             release,
             current=here.current_version(),
@@ -194,48 +185,19 @@ class Updater:
             return
         made, now = datetime.fromisoformat(release.created), datetime.now(UTC)
         if now < made - _CLOCK_SLACK:
-            raise MetadataExpired(
+            raise Freeze(
                 f"this device's clock says {now:%Y-%m-%d %H:%M}, before release {release.version} "
                 f"was made ({made:%Y-%m-%d %H:%M}), so no signature can be judged: set the clock."
             )
 
-    def _signed_target(self, version: int) -> TargetFile:
-        """Return hash and length of a release's manifest, as the offline keys signed them."""
-        trust = self._installation.folder / "trust"
-        with _judged(self._transport.base_url, trust):
-            client = self._client(trust)
-            client.refresh()
-            target = client.get_targetinfo(f"releases/{version}.json")
-        _sync_tree(trust)
-        if target is None:
-            raise BadSignature(
-                f"{self._transport.base_url} offers release {version}, which nobody signed: publish it again."
-            )
-        return target
-
-    def _client(self, trust: Path) -> TufClient:
-        try:
-            first_root = (trust / _FIRST_ROOT).read_bytes()
-            return TufClient(
-                str(trust),
-                metadata_base_url="/v1/metadata/",
-                fetcher=_Fetcher(self._transport),
-                config=UpdaterConfig(prefix_targets_with_hash=False),
-                bootstrap=first_root,
-            )
-        except (FileNotFoundError, RepositoryError) as error:
-            raise NotEnrolled(f"{trust} holds no trusted root: enroll this device again.") from error
-
-    def _manifest(self, version: int, target: TargetFile) -> bytes:
-        sha256 = target.hashes.get("sha256", "")
-        if not 0 < target.length <= _MOST_MANIFEST_BYTES or not sha256:
-            raise BadManifest(f"release {version} is signed as {target.length} bytes: publish it again.")
-        data = self._transport.get_bytes(f"/v1/files/{sha256}", max_bytes=target.length)
+    def _manifest(self, version: int, assortment: str) -> bytes:
+        signed = self._trust.manifest_of(version, assortment)
+        data = self._transport.get_bytes(f"/v1/files/{signed.sha256}", max_bytes=signed.length)
         if data is None:
             raise ServerUnreachable(
                 f"{self._transport.base_url} lacks the manifest of release {version}: publish it again."
             )
-        if len(data) != target.length or hashlib.sha256(data).hexdigest() != sha256:
+        if len(data) != signed.length or hashlib.sha256(data).hexdigest() != signed.sha256:
             raise HashMismatch(f"the manifest of release {version} is not the signed one: publish it again.")
         return data
 
@@ -281,114 +243,6 @@ class Updater:
 
         self._transport.download(f"/v1/files/{entry.sha256}", part, size=entry.size, progress=count)
         return sha256_file(part) == entry.sha256
-
-
-def trust_root(folder: Path, root_json: bytes, fingerprint: str) -> None:
-    """Trust a server's root metadata from now on, if it is the one that the enrollment code names.
-
-    `folder` is the device's data folder; `fingerprint` the last group of the code, base32 of the first 50
-    bits of the sha256 of `root_json`. What was trusted before, from another server, is forgotten; the floor
-    of versions is not.
-
-    Raises:
-        BadSignature: It is another root, or none at all.
-        NoSpace, StorageUnusable: It cannot be kept.
-    """
-    expected = root_fingerprint(root_json)
-    given = fingerprint.strip().upper()
-    if given != expected:
-        raise BadSignature(
-            f"the server's root of trust is {expected}, and the code says {given}: "
-            "check the code, and that this is the right server."
-        )
-    try:
-        root = Metadata.from_bytes(root_json)
-        if not isinstance(root.signed, Root):
-            raise RepositoryError(f"it is of type {root.signed.type}")
-        root.signed.verify_delegate(Root.type, root.signed_bytes, root.signatures)
-    except (RepositoryError, ValueError) as error:
-        raise BadSignature(
-            f"what the server calls its root of trust is none ({error}): ask for a new code."
-        ) from error
-    trust = folder / "trust"
-    try:
-        known = (trust / _FIRST_ROOT).read_bytes() if (trust / _FIRST_ROOT).is_file() else None
-        if known != root_json:
-            delete(trust)
-        trust.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(error, trust) from error
-    write_atomically(trust / _FIRST_ROOT, root_json)
-    sync_folder(folder)
-
-
-def root_fingerprint(root_json: bytes) -> str:
-    """Return ten letters that name a root: base32 (RFC 4648) of the first 50 bits of its sha256."""
-    return base64.b32encode(hashlib.sha256(root_json).digest()[:10]).decode()[:10]
-
-
-_FIRST_ROOT = "first_root.json"  # python-tuf keeps its own files beside it
-
-
-class _Fetcher(FetcherInterface):
-    """Let python-tuf fetch metadata through our socket, so that our errors come out as they are."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def download_bytes(self, url: str, max_length: int) -> bytes:
-        try:
-            data = self._transport.get_bytes(url, max_bytes=max_length)
-        except AccessDenied:
-            if url.endswith(".root.json"):
-                # Static storage that forbids listing says 403 for a root that is not there yet.
-                raise DownloadHTTPError(f"{url} is forbidden", 403) from None
-            raise
-        if data is None:
-            raise DownloadHTTPError(f"{url} is not there", 404)
-        return data
-
-    def _fetch(self, url: str) -> Iterator[bytes]:
-        yield self.download_bytes(url, UpdaterConfig().targets_max_length)
-
-
-@contextmanager
-def _judged(server: str, trust: Path) -> Iterator[None]:
-    """Say in our words what python-tuf found wrong."""
-    try:
-        yield
-    except ExpiredMetadataError as error:
-        raise MetadataExpired(
-            f"the signatures of {server} have expired ({error}): run `shelfsight-cloud tick` there "
-            "(`shelfsight-cloud keys` for root and targets), and check this device's clock."
-        ) from error
-    except BadVersionNumberError as error:
-        raise Rollback(
-            f"{server} gives metadata older than this device has seen ({error}): "
-            "restore the newest metadata there."
-        ) from error
-    except LengthOrHashMismatchError as error:
-        raise HashMismatch(
-            f"{server} gives metadata that is not what was signed ({error}): publish again."
-        ) from error
-    except RepositoryError as error:
-        raise BadSignature(
-            f"{server} gives metadata that the keys this device trusts did not sign ({error}): "
-            "check the address, or enroll this device again."
-        ) from error
-    except DownloadError as error:
-        raise ServerUnreachable(
-            f"{server} has no release metadata ({error}): check that it is the sync server."
-        ) from error
-    except OSError as error:
-        raise storage_error(error, trust) from error
-
-
-def _sync_tree(folder: Path) -> None:
-    # python-tuf renames without fsync: after a power cut its files could be there and empty.
-    for path in folder.rglob("*.json"):
-        sync_file(path)
-    sync_folder(folder)
 
 
 def _free_bytes(folder: Path) -> int:

@@ -16,7 +16,7 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
-from edge.updater import root_fingerprint
+from edge.trust import root_fingerprint
 from tests.edge.loopback_server import LoopbackServer
 from tests.edge.release_maker import Made, sha256
 

@@ -89,7 +89,7 @@ def releases(draw: st.DrawFn) -> Release:
     ]
     sizes = [draw(st.integers(1, 2**40)) for _ in names]
     entries = tuple(
-        FileEntry(name, size, role, draw(EXTRAS))
+        FileEntry(name, size, role, extra=draw(EXTRAS))
         for name, size, role in zip(names, sizes, roles, strict=True)
     )
     variants = tuple(

@@ -18,9 +18,9 @@ from edge.errors import (
     BadManifest,
     BadSignature,
     FormatTooNew,
+    Freeze,
     HashMismatch,
     Incompatible,
-    MetadataExpired,
     NoSpace,
     NotEnrolled,
     Rollback,
@@ -35,7 +35,8 @@ from edge.matcher import Matcher
 from edge.model import open_model
 from edge.release_files import is_whole, left_out
 from edge.transport import Transport
-from edge.updater import Updater, UpdateReport, root_fingerprint, trust_root
+from edge.trust import root_fingerprint, trust_root
+from edge.updater import Updater, UpdateReport
 from tests.conftest import DATA
 from tests.edge.loopback_server import Asked, LoopbackServer, Reply, loopback_server
 from tests.edge.release_maker import Made, make_release, pack_photo
@@ -561,7 +562,7 @@ def test_expired_metadata_is_refused(
         repository.root.version += 1
         repository.sign_root()
     repository.add_release(made[3])
-    running.refuses(4, MetadataExpired, "shelfsight-cloud tick.*clock")
+    running.refuses(4, Freeze, "shelfsight-cloud tick.*clock")
 
 
 def test_a_clock_behind_the_release_in_use_is_told(
@@ -572,7 +573,7 @@ def test_a_clock_behind_the_release_in_use_is_told(
     repository.add_release(future)
     device.update(1)
     repository.add_release(made[1])
-    device.refuses(2, MetadataExpired, "set the clock")
+    device.refuses(2, Freeze, "set the clock")
 
 
 def test_a_newer_format_is_refused_by_name(
