@@ -31,6 +31,7 @@ from edge.model import Decision, Variant, choose_variant
 from edge.products import Product
 from edge.quality import PROBLEMS, quality_problem
 from edge.release import Golden, Release
+from edge.release_files import opened_segments
 from edge.segments import SegmentStack
 
 GOLDEN_TOLERANCE = 0.02
@@ -343,7 +344,7 @@ def _read_release(folder: Path) -> Release:
 
 
 def _open_stack(release: Release, folder: Path) -> SegmentStack:
-    stack = SegmentStack.open([(folder / sha256, sha256) for sha256 in release.segments])
+    stack = SegmentStack.open([(folder / sha256, sha256) for sha256 in opened_segments(release, folder)])
     found = (stack.space, stack.dimension, stack.scale)
     if found != (release.space, release.dimension, release.row_scale):
         raise Incompatible(

@@ -182,23 +182,38 @@ class Release:
                 return entry
         raise BadManifest(f"release {self.version} lists no file {sha256}; publish it again.")
 
+    @property
+    def whole_base(self) -> FileEntry | None:
+        """Return the file that says alone what base and deltas say together, None where there is none.
+
+        It is not among `files`; where an installed release holds it, it is opened instead of the segments.
+        """
+        if not self.merged_size or self.merged_sha256 in self.segments:
+            return None
+        return FileEntry(self.merged_sha256, self.merged_size, "segment")
+
     def needed_files(
-        self, targets: frozenset[str] | None, variant: str | None = None
+        self, targets: frozenset[str] | None, variant: str | None = None, *, whole: bool = False
     ) -> tuple[FileEntry, ...]:
         """Return the files that a device needs which runs variants of these `targets`; None means every file.
 
         The variants for the CPU are needed everywhere, because every device falls back to them, and so is the
-        one that a device names as its `variant`.
+        one that a device names as its `variant`. With `whole` it is the whole base instead of the segments,
+        if there is one.
         """
-        if targets is None:
-            return self.files
         run = {
             each.sha256
             for each in self.variants
-            if each.target == "cpu" or each.target in targets or each.name == variant
+            if targets is None or each.target == "cpu" or each.target in targets or each.name == variant
         }
         spared = {each.sha256 for each in self.variants} - run
-        return tuple(entry for entry in self.files if entry.sha256 not in spared)
+        base = self.whole_base if whole else None
+        if base is not None:
+            spared |= set(self.segments)
+        return (
+            *(entry for entry in self.files if entry.sha256 not in spared),
+            *((base,) if base is not None else ()),
+        )
 
 
 def check_offer(

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,18 @@ from edge.release import FileEntry, Release
 MANIFEST = "release.json"
 LEFT_OUT = "left_out"
 """Name of the list, inside a release, of the files that it was installed without."""
+SEAL = "seal"
+"""Name of the file, inside a release, with the SHA-256 of its manifest as it was signed (JSON text)."""
+INDEX_FILES = ("index.ann", "index.cells", "index.json")
+"""What a device builds itself, the record last: it names the hashes of the others."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def opened_segments(release: Release, folder: Path) -> tuple[str, ...]:
+    """Name the segments from which the release in `folder` answers: the whole base alone, where it is here."""
+    base = release.whole_base
+    return (base.sha256,) if base is not None and (folder / base.sha256).exists() else release.segments
 
 
 def part_path(staging: Path, entry: FileEntry) -> Path:
@@ -81,24 +94,53 @@ def read_manifest(folder: Path) -> Release | None:
         return None
 
 
+def is_sealed(folder: Path) -> bool:
+    """Tell whether the manifest is the one that was signed; one that an older Shelfsight left has no seal."""
+    found = seal(folder)
+    try:
+        return found is None or found == sha256_file(folder / MANIFEST)
+    except StorageUnusable:
+        return False
+
+
+def seal(folder: Path) -> str | None:
+    """Return the SHA-256 that the manifest of an installed release must have, None where that is not known."""
+    try:
+        found: object = json.loads((folder / SEAL).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, str) and _SHA256.fullmatch(found) else None
+
+
+def held_files(release: Release, folder: Path) -> tuple[FileEntry, ...]:
+    """List the files that an installed release must have: not those that it was installed without."""
+    base = release.whole_base
+    whole = (base,) if base is not None and (folder / base.sha256).exists() else ()
+    # Without a whole base no segment can be done without, whatever a spoiled list says.
+    spared = left_out(folder) - (frozenset() if whole else frozenset(release.segments))
+    return tuple(
+        entry
+        for entry in (*release.files, *whole)
+        if entry.sha256 not in spared or (folder / entry.sha256).exists()
+    )
+
+
 def is_whole(folder: Path) -> bool:
     """Tell whether an installed release is what was signed, and its index what was built here.
 
     Files that it was installed without are not missed.
     """
-    release, spared = read_manifest(folder), left_out(folder)
+    release = read_manifest(folder)
     return (
         release is not None
-        and all(
-            is_entry(path, entry) or (entry.sha256 in spared and not path.exists())
-            for entry in release.files
-            for path in [folder / entry.sha256]
-        )
-        and _index_is_whole(folder)
+        and is_sealed(folder)
+        and all(is_entry(folder / entry.sha256, entry) for entry in held_files(release, folder))
+        and index_is_whole(folder)
     )
 
 
-def _index_is_whole(folder: Path) -> bool:
+def index_is_whole(folder: Path) -> bool:
+    """Tell whether the index of an installed release is what was built here, by the hashes of its record."""
     try:
         said: object = json.loads((folder / "index.json").read_bytes())
         if not isinstance(said, dict) or said.get("sha256") != sha256_file(folder / "index.ann"):
