@@ -111,6 +111,23 @@ def fit(picture: Picture, size: int) -> Picture:
     return np.asarray(_resize(Image.fromarray(picture), size))
 
 
+def shrink(picture: Picture, shorter_side: int) -> Picture:
+    """Bring a picture to so many pixels on its shorter side, in its own shape; a smaller one stays as it is.
+
+    For photos that are kept for a model to see later: `fit` takes them from there.
+
+    Raises:
+        PhotoUnreadable: not a `uint8` (height, width, 3) array.
+    """
+    check_picture(picture)
+    height, width = picture.shape[:2]
+    share = shorter_side / min(height, width)
+    if share >= 1:
+        return picture
+    size = max(shorter_side, round(width * share)), max(shorter_side, round(height * share))
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
+
+
 def encode_jpeg(picture: Picture, quality: int = 90) -> bytes:
     """Encode a picture as JPEG bytes; `quality` from 1 to 95.
 

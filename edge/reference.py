@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.embedder import Embedder
+from edge.embedder import AnyEmbedder
 from edge.errors import ModelBroken
 from edge.image import Picture, check_picture, fit
 
@@ -34,7 +34,7 @@ def reference_views(picture: Picture) -> tuple[Picture, ...]:
     return (picture, mirrored, *(fit(_center(picture, share), size) for share in CLOSER))
 
 
-def embed_reference(embedder: Embedder, picture: Picture) -> NDArray[np.float32]:
+def embed_reference(embedder: AnyEmbedder, picture: Picture) -> NDArray[np.float32]:
     """Embed a photo that is to be a reference: the mean direction of its views, float32 (D,), unit length.
 
     Args:

@@ -1,0 +1,179 @@
+"""What speaks against adding a product from these photos: whom it would be taken for, and what is odd.
+
+A product that is added is asked for from then on, and one that looks like another takes that one's answers
+away. So before it is added each photo is asked twice: who would it be today, and who would it be once the
+product's other photos are known? Nothing is decided here: a person sees both, and says.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.decision import Decision
+from edge.embedder import Embedding
+from edge.image import Picture
+from edge.index import Hit
+from edge.matcher import Matcher
+from edge.quality import quality_problem
+from edge.reference import embed_reference
+
+KINDS: Final = ("look_alike", "close", "stranger", "quality", "same_gtin", "same_photo")
+
+_QUALITY: Final = {
+    "too_dark": "is nearly black: take it again with light",
+    "too_bright": "is nearly white: take it again with less light",
+    "nothing_in_view": "shows nothing: take it again with the product in the middle",
+    "too_far": "shows the product very small: take it from nearer",
+    "glare": "is washed out by a light: turn the product away from it",
+    "blurred": "is blurred: hold still and take it again",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One photo of the newcomer, as the network sees it.
+
+    `name` is what people call the photo, `picture` `uint8` (S, S, 3); `query` is what it is when it is asked,
+    `reference`, float32 (D,), what it is when it is asked for.
+    """
+
+    name: str
+    picture: Picture
+    query: Embedding
+    reference: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """One thing that speaks against adding the photos.
+
+    Attributes:
+        kind: One of `KINDS`: `look_alike` (would be answered as another product), `close` (another would make
+            the answer unsure), `stranger` (does not resemble the other photos), `quality`, `same_gtin`,
+            `same_photo`.
+        photo: Which photo, empty where it is about the product.
+        sku: The other product, None where there is none.
+        title: What people call that one.
+        similarity: Cosine of the photo and the other's most similar one, None where there is no other.
+        sentence: The same in words.
+    """
+
+    kind: str
+    photo: str
+    sku: str | None
+    title: str
+    similarity: float | None
+    sentence: str
+
+    def to_record(self) -> dict[str, object]:
+        """Return the JSON object that `shelfsight add --json` prints."""
+        return {
+            "kind": self.kind,
+            "photo": self.photo,
+            "sku": self.sku,
+            "title": self.title,
+            "similarity": None if self.similarity is None else round(self.similarity, 4),
+            "sentence": self.sentence,
+        }
+
+
+def take_look(matcher: Matcher, name: str, picture: Picture) -> Look:
+    """Look at a photo, `uint8` (S, S, 3) as the model takes it, both as a question and as a reference.
+
+    Raises:
+        ModelBroken: The network answers with nothing usable.
+    """
+    embedder = matcher.embedder
+    return Look(name, picture, embedder.embed(picture), embed_reference(embedder, picture))
+
+
+def find_concerns(matcher: Matcher, sku: str, looks: Sequence[Look]) -> list[Concern]:
+    """Ask each photo of the newcomer `sku` against all other products and against its own other photos.
+
+    Raises:
+        ModelBroken: The network answers with nothing usable.
+    """
+    judged = _Judged(matcher, sku, looks)
+    concerns = []
+    for place, look in enumerate(looks):
+        problem = quality_problem(look.picture)
+        if problem is not None:
+            sentence = f"{look.name} {_QUALITY[problem]}"
+            concerns.append(Concern("quality", look.name, None, "", None, sentence))
+            continue  # whatever it resembles means nothing
+        found = judged.likeness(place) or judged.strangeness(place)
+        if found is not None:
+            concerns.append(found)
+    return concerns
+
+
+class _Judged:
+    """The newcomer's photos among all products."""
+
+    def __init__(self, matcher: Matcher, sku: str, looks: Sequence[Look]) -> None:
+        self._matcher = matcher
+        self._decision: Decision = matcher.variant.decision
+        self._sku = sku
+        self._looks = looks
+        known = matcher.stack.vectors(matcher.stack.rows_of(sku))
+        self._references = np.concatenate([known, np.array([look.reference for look in looks], np.float32)])
+        self._known = len(known)
+
+    def likeness(self, place: int) -> Concern | None:
+        """Say which other product this photo is, or could be, taken for."""
+        look = self._looks[place]
+        other = self._best_other(look)
+        if other is None:
+            return None
+        decision, own = self._decision, self._own_score(place)
+        alone = decision.confidences([other.score])[0]
+        if own is None:
+            # Its only photo cannot be asked for itself: what counts is what it is today.
+            taken = decision.verdict(other.score, alone) == "match"
+            return self._concern("look_alike", look, other) if taken else None
+        if other.score >= own:
+            kind = "look_alike" if decision.verdict(other.score, alone) == "match" else None
+        else:
+            beside = decision.confidences([own, other.score])[0]
+            sure, would_be = decision.match_confidence, decision.confidences([own])[0]
+            kind = "close" if beside < sure <= would_be else None
+        return self._concern(kind, look, other) if kind else None
+
+    def strangeness(self, place: int) -> Concern | None:
+        """Say whether this photo does not resemble the others, which resemble each other."""
+        similarities = self._similarities(place)
+        if len(similarities) == 0 or float(similarities.max()) >= self._decision.unknown_similarity:
+            return None
+        look = self._looks[place]
+        sentence = (
+            f"{look.name} does not resemble the other photos (similarity {similarities.max():.2f} at most): "
+            "is it of the same product?"
+        )
+        return Concern("stranger", look.name, None, "", float(similarities.max()), sentence)
+
+    def _similarities(self, place: int) -> NDArray[np.float32]:
+        """Compare a photo with the references of its own product but for itself, float32 (n,)."""
+        others = np.delete(self._references, self._known + place, axis=0)
+        vector = self._looks[place].query.vector
+        return np.asarray(others @ (vector / np.linalg.norm(vector)), np.float32)
+
+    def _own_score(self, place: int) -> float | None:
+        similarities = self._similarities(place)
+        if len(similarities) == 0:
+            return None
+        begins, counts = np.zeros(1, np.intp), np.array([len(similarities)], np.intp)
+        return float(self._decision.score.scores(similarities, begins, counts)[0])
+
+    def _best_other(self, look: Look) -> Hit | None:
+        hits = self._matcher.index.search(look.query.vector, 2, self._decision.score)
+        return next((hit for hit in hits if hit.sku != self._sku), None)
+
+    def _concern(self, kind: str, look: Look, other: Hit) -> Concern:
+        title = self._matcher.stack.products[other.sku].title
+        called = f"{other.sku} ({title})" if title else other.sku
+        does = "would be answered as" if kind == "look_alike" else "is easily taken for"
+        sentence = f"{look.name} {does} {called}, similarity {other.similarity:.2f}"
+        return Concern(kind, look.name, other.sku, title, other.similarity, sentence)
