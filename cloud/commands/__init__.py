@@ -20,6 +20,7 @@ _COMMANDS = {
     "serve": ("serve", "Run the sync server."),
     "tick": ("tick", "Re-sign the short-lived metadata."),
     "keys": ("keys", "Show and renew the signing keys."),
+    "simulate": ("simulate", "Let ten thousand virtual devices take a release, and show the wave."),
     "demo": ("demo", "Show the whole road on a sample catalog, with nothing downloaded."),
 }
 

@@ -13,10 +13,10 @@ from cloud.bundled import find_model
 from cloud.catalog import Catalog
 from cloud.demo.folder import demo_folder
 from cloud.demo.picture import draw_answers
-from cloud.demo.processes import DeviceCommand, running_server
 from cloud.demo.score import Outcome, Score, read_outcome, score
 from cloud.fleet import Fleet
 from cloud.importers import ImportPlan, PlannedPhoto, import_plan, read_plan
+from cloud.processes import DeviceCommand, running_server
 from cloud.publishing import publish
 from cloud.sample.write import Newcomer, Sample, ShopPhoto, write_sample
 from cloud.workspace import Workspace

@@ -140,7 +140,7 @@ def test_a_failure_on_the_way_ends_the_server_too(
     tmp_path: Path, tiny_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "cloud.demo.processes._device_program", lambda: [sys.executable, "-c", "raise SystemExit('broken')"]
+        "cloud.processes.device_program", lambda: [sys.executable, "-c", "raise SystemExit('broken')"]
     )
     plan = Plan(tmp_path / "demo", products=4, photos=5, labeled=0, workers=1, model=tiny_model.folder)
     with (

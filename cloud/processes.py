@@ -11,12 +11,12 @@ from pathlib import Path
 
 from edge.errors import ServerUnreachable, ShelfsightError
 
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = Path(__file__).resolve().parents[1]
 _START_S = 30.0
 _COMMAND_S = 120.0
 
 
-def _environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     """Return our environment less its settings, with the path on which this Shelfsight was found."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SHELFSIGHT_")}
     kept["PYTHONPATH"] = os.pathsep.join(part for part in (str(_ROOT), kept.get("PYTHONPATH", "")) if part)
@@ -38,7 +38,7 @@ def running_server(data: Path, log: Path) -> Iterator[str]:
             stdout=subprocess.PIPE,
             stderr=said,
             text=True,
-            env=_environment(),
+            env=clean_environment(),
         )
         try:
             yield _address(process, log)
@@ -57,7 +57,7 @@ def _address(process: "subprocess.Popen[str]", log: Path) -> str:
         why = log.read_text(errors="replace").strip().splitlines()[-1:] or [
             f"nothing within {_START_S:.0f} s"
         ]
-        raise ServerUnreachable(f"the demo's server did not start ({why[0]}): see {log}")
+        raise ServerUnreachable(f"the server did not start ({why[0]}): see {log}")
     return address
 
 
@@ -109,11 +109,11 @@ class DeviceCommand:
 
     def _run(self, verb: str, *arguments: str) -> list[dict[str, object]]:
         """Run one command to its end and return the JSON objects that it printed, one a line."""
-        command = [*_device_program(), verb, *arguments, "--data", str(self.data)]
+        command = [*device_program(), verb, *arguments, "--data", str(self.data)]
         try:
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_COMMAND_S,
-                env=_environment(), check=False,
+                env=clean_environment(), check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
             raise ShelfsightError(
@@ -126,7 +126,7 @@ class DeviceCommand:
         return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def _device_program() -> list[str]:
+def device_program() -> list[str]:
     """Return the device's command: the script beside this Python, or else what that script does."""
     script = Path(sys.executable).with_name("shelfsight")
     if script.is_file():

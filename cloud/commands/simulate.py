@@ -1,0 +1,122 @@
+"""`shelfsight-cloud simulate`: what a release would do to a fleet, before there is one."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from cloud.bundled import find_model
+from cloud.commands.options import data_option, json_option, print_json, progress_bars
+from cloud.simulation.picture import draw_wave
+from cloud.simulation.run import Plan, simulate
+from cloud.simulation.wave import Figures
+from cloud.workspace import Workspace
+from edge.model import open_model
+
+_SHARE = click.FloatRange(0, 1)
+
+
+@click.command("simulate")
+@click.option(
+    "--devices", type=click.IntRange(1, 100_000), default=10_000, show_default=True, help="Virtual devices."
+)
+@click.option(
+    "--real",
+    type=click.IntRange(0, 50),
+    default=3,
+    show_default=True,
+    help="Real devices among them, which check every signature and answer their golden photos.",
+)
+@click.option("--slow", type=_SHARE, default=0.1, show_default=True, help="Share of lines with 16 kB/s.")
+@click.option(
+    "--lossy", type=_SHARE, default=0.2, show_default=True, help="Share of lines that lose a tenth."
+)
+@click.option(
+    "--wrong-clocks",
+    type=_SHARE,
+    default=0.001,
+    show_default=True,
+    help="Share of clocks that are years off; half of them ahead, so that they must refuse.",
+)
+@click.option(
+    "--restarts", default=0.5, show_default=True, type=click.FloatRange(0), help="Restarts a device and hour."
+)
+@click.option(
+    "--warm", default=30.0, show_default=True, type=click.FloatRange(0), help="Seconds of polling before."
+)
+@click.option(
+    "--minutes", default=10.0, show_default=True, type=click.FloatRange(0.1), help="The longest to wait."
+)
+@click.option("--seed", default=7, show_default=True, help="Another seed deals other lines and clocks.")
+@click.option("--drawn", is_flag=True, help="Play in a small drawn shop, also where there is a data folder.")
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw the wave into this PNG file.",
+)
+@data_option
+@json_option
+def command(
+    *,
+    devices: int,
+    real: int,
+    slow: float,
+    lossy: float,
+    wrong_clocks: float,
+    restarts: float,
+    warm: float,
+    minutes: float,
+    seed: int,
+    drawn: bool,
+    picture: Path | None,
+    data: Path,
+    as_json: bool,
+) -> None:
+    """Play a morning: a fleet polls, a product is published, and the wave runs through it.
+
+    It plays in a copy of the data folder, or in a small drawn shop where there is none, with the real server
+    on loopback and nothing left behind. The copy's last product is taken out and added again, so what a
+    device receives is what a new product costs yours.
+    """
+    plan = Plan(
+        devices=devices,
+        real=real,
+        slow=slow,
+        lossy=lossy,
+        wrong_clocks=wrong_clocks,
+        restarts_per_hour=restarts,
+        warm_s=warm,
+        longest_s=60 * minutes,
+        seed=seed,
+    )
+    source = None if drawn or not data.is_dir() else Workspace.open(data)
+    model = open_model(find_model(None, source))
+    with progress_bars() as progress:
+        wave = simulate(source.data if source else None, model, plan, progress)
+    figures = wave.figures()
+    if picture is not None:
+        draw_wave(wave, picture)
+    if as_json:
+        print_json(asdict(figures))
+    else:
+        _tell(figures, picture)
+
+
+def _tell(figures: Figures, picture: Path | None) -> None:
+    click.echo(f"{figures.installed:,} of {figures.devices:,} devices have the new release.")
+    for share, seconds in figures.to_fleet_s.items():
+        reached = "not reached" if seconds is None else f"after {seconds:.1f} s"
+        click.echo(f"  {share:>3} % of the fleet  {reached}")
+    if figures.clock_wrong:
+        click.echo(f"  {figures.clock_wrong} have a clock years ahead, and must refuse until it is set.")
+    cost, polls, times = figures.bytes_per_device, figures.polls_per_s, figures.poll_ms
+    click.echo(f"Bytes a device: {cost['p50']:,.0f} (median), {cost['p99']:,.0f} (99 in 100 at most).")
+    click.echo(f"Polls a second: {polls['mean']:.1f}, at most {polls['most']:.0f}.")
+    click.echo(f"A poll took {times['p50']:.0f} ms (median), {times['p99']:.0f} ms (99 in 100 at most).")
+    real = ["not" if each is None else f"{each:.1f} s" for each in figures.real]
+    if real:
+        click.echo(f"Real devices, every signature checked: {', '.join(real)}.")
+    errors = ", ".join(f"{count:,} × {code.replace('_', ' ')}" for code, count in figures.errors.items())
+    click.echo(f"Failures: {errors or 'none'}.")
+    if picture is not None:
+        click.echo(f"The wave: {picture}")
