@@ -14,7 +14,7 @@ import base64
 import fcntl
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -49,7 +49,7 @@ LIFETIMES: Final[dict[RoleName, timedelta]] = {
     "snapshot": timedelta(days=7),
     "timestamp": timedelta(days=1),
 }
-_KEPT_SNAPSHOTS: Final = 20  # a device in the middle of a refresh still finds the one its timestamp named
+_KEPT: Final = 20  # a device in the middle of a refresh still finds the files that its timestamp named
 
 _Signed = TypeVar("_Signed", Root, Targets, Snapshot, Timestamp)
 
@@ -103,10 +103,29 @@ def create_repository(metadata: Path, keys: Path) -> None:
 def add_target(
     metadata: Path, keys: Path, name: str, data: bytes, *, online_keys: Path | None = None
 ) -> None:
-    """Sign a file's name, length and SHA-256 into targets, then the snapshot and the timestamp.
+    """Sign one file as `add_targets` does, and keep every name that was signed before.
 
-    `keys` holds the targets key; `online_keys` (by default the same folder) the snapshot and timestamp keys.
-    Signing the same bytes under the same name again changes nothing but the versions.
+    Raises:
+        StorageUnusable, NoSpace: a key is missing or another one, or the metadata is unusable.
+    """
+    add_targets(metadata, keys, {name: data}, online_keys=online_keys)
+
+
+def add_targets(
+    metadata: Path,
+    keys: Path,
+    files: Mapping[str, bytes],
+    *,
+    online_keys: Path | None = None,
+    keep: Callable[[str], bool] | None = None,
+) -> None:
+    """Sign the names, lengths and SHA-256 of `files` into targets, then the snapshot and the timestamp.
+
+    All of them become true at once. Of the names that were signed before, those stay of which `keep` says
+    so, by default all: every device fetches the whole list after each publish, so it must not grow with
+    the number of releases. `keys` holds the targets key; `online_keys` (by default the same folder) the
+    snapshot and timestamp keys. Signing the same bytes under the same name again changes nothing but the
+    versions.
 
     Raises:
         StorageUnusable, NoSpace: a key is missing or another one, or the metadata is unusable.
@@ -114,7 +133,10 @@ def add_target(
     with _locked(metadata):
         check_publishing_keys(metadata, keys, online_keys or keys)
         targets = _current_targets(metadata)
-        targets.targets[name] = TargetFile.from_data(name, data, ["sha256"])
+        targets.targets = {
+            **{name: file for name, file in targets.targets.items() if keep is None or keep(name)},
+            **{name: TargetFile.from_data(name, data, ["sha256"]) for name, data in files.items()},
+        }
         _write_targets(metadata, keys, targets)
         _write_online(metadata, online_keys or keys)
 
@@ -270,14 +292,14 @@ def _write_online(metadata: Path, keys: Path) -> datetime:
     )
     timestamp.sign(timestamp_signer)
     write_atomically(metadata / "timestamp.json", timestamp.to_bytes())
-    _forget_old_snapshots(metadata, snapshot.signed.version)
+    _forget_old(metadata, "snapshot")
+    _forget_old(metadata, "targets")
     return timestamp.signed.expires
 
 
-def _forget_old_snapshots(metadata: Path, current: int) -> None:
-    for version in _versions(metadata, "snapshot"):
-        if version <= current - _KEPT_SNAPSHOTS:
-            (metadata / f"{version}.snapshot.json").unlink(missing_ok=True)
+def _forget_old(metadata: Path, role: RoleName) -> None:
+    for version in sorted(_versions(metadata, role))[:-_KEPT]:
+        (metadata / f"{version}.{role}.json").unlink(missing_ok=True)
 
 
 def _current_targets(metadata: Path) -> Targets:

@@ -172,6 +172,26 @@ def test_old_snapshots_are_forgotten_and_the_current_ones_kept(metadata: Path, k
     assert len(list(metadata.glob("*.snapshot.json"))) == 20
 
 
+def test_several_files_are_signed_at_once_and_old_names_are_dropped(
+    metadata: Path, keys: Path, tmp_path: Path
+) -> None:
+    for version in range(1, 30):
+        files = {f"releases/{version}/{store}.json": f"{version} {store}".encode() for store in ("a", "b")}
+        signing.add_targets(metadata, keys, files, keep={f"releases/{version - 1}/a.json"}.__contains__)
+
+    updater = client(metadata, tmp_path / "client", signing.root_bytes(metadata))
+    updater.refresh()
+    assert signing.target_names(metadata) == (
+        "releases/28/a.json",
+        "releases/29/a.json",
+        "releases/29/b.json",
+    )
+    assert updater.get_targetinfo("releases/29/b.json") is not None
+    assert updater.get_targetinfo("releases/28/b.json") is None
+    assert updater.get_targetinfo("releases/28/a.json") is not None
+    assert len(list(metadata.glob("*.targets.json"))) == 20
+
+
 def test_damaged_metadata_is_named(metadata: Path, keys: Path) -> None:
     (metadata / "1.targets.json").write_bytes(b'{"signed":')
     with pytest.raises(StorageUnusable, match=r"1\.targets\.json is not TUF metadata"):
