@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.errors import NoSpace, StorageUnusable
+from edge.errors import NoSpace, SkipRecord, StorageUnusable
 from edge.events import Event, new_event
-from edge.outbox import Outbox
+from edge.outbox import KEPT_SHARE, Outbox
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ ADD_UNTIL_KILLED = """
 import sys
 from pathlib import Path
 from edge.events import new_event
-from edge.outbox import Outbox
+from edge.outbox import KEPT_SHARE, Outbox
 outbox = Outbox(Path(sys.argv[1]))
 number = 0
 while True:
@@ -208,7 +208,7 @@ import resource, signal, sys
 from pathlib import Path
 from edge.errors import ShelfsightError
 from edge.events import new_event
-from edge.outbox import Outbox
+from edge.outbox import KEPT_SHARE, Outbox
 outbox = Outbox(Path(sys.argv[1]))
 outbox.add(new_event("d", "searched", {"number": 0}))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -241,3 +241,105 @@ def test_several_threads_may_add_at_once(outbox: Outbox) -> None:
         thread.join()
 
     assert len(outbox) == 80
+
+
+VERSION_1 = """
+CREATE TABLE events (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    record BLOB NOT NULL
+);
+CREATE INDEX events_kind ON events (kind, number);
+CREATE TABLE dropped (kind TEXT PRIMARY KEY, count INTEGER NOT NULL);
+INSERT INTO dropped VALUES ('searched', 7);
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_file_of_the_version_before_keeps_its_events_and_counts(path: Path) -> None:
+    events = [corrected(0), searched(1), searched(2)]
+    database = sqlite3.connect(path)
+    database.executescript(VERSION_1)
+    database.executemany(
+        "INSERT INTO events (id, kind, record) VALUES (?, ?, ?)",
+        [(event.id, event.kind, event.to_bytes()) for event in events],
+    )
+    database.commit()
+    database.close()
+    with Outbox(path, capacity=3) as outbox:
+        assert (outbox.batch(), len(outbox), outbox.dropped()) == (events, 3, {"searched": 7})
+        outbox.add(searched(3))
+        assert numbers(outbox.batch()) == [0, 2, 3]
+        assert outbox.dropped() == {"searched": 8}
+        assert outbox.damaged_files() == 0
+
+
+def test_many_events_are_kept_all_or_none_and_in_order(outbox: Outbox) -> None:
+    events = [searched(number) for number in range(1000)]
+    outbox.add_many(events)
+    outbox.add_many(events[:10])
+    assert outbox.batch(limit=2000) == events
+    endless = Event(searched().id, searched().at, "d", "searched", {"x": float("nan")})
+    with pytest.raises(SkipRecord):
+        outbox.add_many([searched(1), endless])
+    assert len(outbox) == 1000
+
+
+def test_the_bytes_are_bounded_too(path: Path) -> None:
+    with Outbox(path, capacity_bytes=10_000) as outbox:
+        for number in range(20):
+            outbox.add(new_event("d", "searched", {"number": number, "text": "x" * 1000}))
+        kept = outbox.batch()
+        assert sum(len(event.to_bytes()) for event in kept) <= 10_000
+        assert numbers(kept) == list(range(20 - len(kept), 20))
+        assert outbox.dropped() == {"searched": 20 - len(kept)}
+        assert len(kept) == 8
+
+
+def test_what_people_said_has_an_end_that_is_told_and_nothing_kept_is_lost(path: Path) -> None:
+    with Outbox(path, capacity=2) as outbox:
+        for number in range(KEPT_SHARE * 2):
+            outbox.add(corrected(number))
+        with pytest.raises(StorageUnusable, match="bring this device back"):
+            outbox.add(corrected(99))
+        assert numbers(outbox.batch()) == list(range(KEPT_SHARE * 2))
+        assert outbox.dropped() == {"corrected": 1}
+        outbox.acknowledge([outbox.batch()[0].id])
+        outbox.add(corrected(99))
+        assert numbers(outbox.batch())[-1] == 99
+
+
+def test_an_event_that_is_postponed_stands_behind_all_others(outbox: Outbox) -> None:
+    events = [searched(number) for number in range(3)]
+    outbox.add_many(events)
+    outbox.postpone(events[0].id)
+    outbox.add(searched(3))
+    assert numbers(outbox.batch()) == [1, 2, 0, 3]
+    assert len(outbox) == 4
+
+
+def test_an_event_that_is_given_up_is_counted(outbox: Outbox) -> None:
+    event = corrected()
+    outbox.add(event)
+    outbox.give_up(event.id)
+    outbox.give_up("no such id")
+    assert (len(outbox), outbox.dropped()) == (0, {"corrected": 1})
+
+
+def test_a_file_that_is_moved_away_while_it_is_open_is_begun_anew(outbox: Outbox, path: Path) -> None:
+    outbox.add(searched(0))
+    path.rename(path.with_name("elsewhere"))  # as another process does with one that it found damaged
+    outbox.add(searched(1))
+    with Outbox(path) as other:
+        assert numbers(other.batch()) == [1]
+
+
+def test_two_processes_count_together(path: Path) -> None:
+    with Outbox(path, capacity=4) as one, Outbox(path, capacity=4) as other:
+        for number in range(4):
+            (one if number % 2 else other).add(searched(number))
+        one.add(searched(4))
+        other.add(searched(5))
+        assert numbers(one.batch()) == numbers(other.batch()) == [2, 3, 4, 5]
+        assert one.dropped() == {"searched": 2}
