@@ -76,7 +76,9 @@ class IndexRecord:
 
     `method` is `scan` (every row is looked at), `annoy` or `cells`; the times are medians of a search in
     milliseconds, None where there was nothing to measure. `cells_sha256` is the hash of index.cells, None
-    where that is not used.
+    where that is not used. `base` is the sha256 of the base segment that all this is about and `built` the
+    part of the recipe that it was built by (trees, seed): the index goes with a base from release to release,
+    and never to another base. Both are None in records of an older Shelfsight, which are not carried over.
     """
 
     sha256: str
@@ -85,6 +87,8 @@ class IndexRecord:
     scan_ms: float | None = None
     cells_ms: float | None = None
     cells_sha256: str | None = None
+    base: str | None = None
+    built: tuple[int, int] | None = None
 
     @classmethod
     def read(cls, path: Path) -> "IndexRecord":
@@ -102,7 +106,17 @@ class IndexRecord:
         cells_sha256 = fields.sha256("cells_sha256") if method == "cells" else None
         rest = fields.rest()
         annoy_ms, scan_ms, cells_ms = (_milliseconds(rest.get(f"{name}_ms")) for name in _TIMED)
-        return cls(sha256, method, annoy_ms, scan_ms, cells_ms, cells_sha256)
+        base, built = rest.get("base"), rest.get("built")
+        return cls(
+            sha256,
+            method,
+            annoy_ms,
+            scan_ms,
+            cells_ms,
+            cells_sha256,
+            base=base if isinstance(base, str) else None,
+            built=(built[0], built[1]) if isinstance(built, list) and len(built) == 2 else None,
+        )
 
     def write(self, path: Path) -> None:
         """Write index.json as canonical JSON.
@@ -110,8 +124,9 @@ class IndexRecord:
         Raises:
             NoSpace, StorageUnusable: The folder cannot be written.
         """
-        record = {"sha256": self.sha256, "method": self.method, "annoy_ms": self.annoy_ms}
+        record: dict[str, object] = {"sha256": self.sha256, "method": self.method, "annoy_ms": self.annoy_ms}
         record |= {"scan_ms": self.scan_ms, "cells_ms": self.cells_ms, "cells_sha256": self.cells_sha256}
+        record |= {"base": self.base, "built": list(self.built) if self.built else None}
         write_atomically(path, canonical_json(record))
 
 
@@ -120,6 +135,9 @@ def prepare_index(
 ) -> IndexRecord:
     """Build index.ann in `folder`, find out which way of searching is faster here, and write index.json.
 
+    An index that is there already is kept, and nothing is measured, if its record says that it was built of
+    this very base in this very way, and its files are what the record says.
+
     Small catalogs are scanned, which misses nothing; in large ones cells or Annoy's trees are faster.
     Machines differ, so this one is asked, with the `rule` that products are scored by. What is not used is
     not kept, but for a small index.ann.
@@ -127,6 +145,9 @@ def prepare_index(
     Raises:
         NoSpace, StorageUnusable: The folder cannot be written.
     """
+    carried = _carried(stack, folder, recipe)
+    if carried is not None:
+        return carried
     components = int(stack.alive.sum()) * stack.dimension
     path = folder / ANNOY_FILE
     if components > _NEVER_PLANTED and can_compare():
@@ -138,7 +159,23 @@ def prepare_index(
         record = IndexRecord(sha256, "scan")
     else:
         record = _measure(stack, folder, sha256, recipe, rule)
+    record = replace(record, base=stack.segments[0].sha256, built=(recipe.trees, recipe.seed))
     record.write(folder / "index.json")
+    return record
+
+
+def _carried(stack: SegmentStack, folder: Path, recipe: IndexRecipe) -> IndexRecord | None:
+    """Return the record of an index in `folder` that this stack can use as it is, None if there is none."""
+    base = stack.segments[0].sha256
+    try:
+        record = IndexRecord.read(folder / "index.json")
+        if base is None or (record.base, record.built) != (base, (recipe.trees, recipe.seed)):
+            return None
+        _check_file(folder / ANNOY_FILE, record, stack)
+        if record.method == "cells":
+            _open_cells(folder / CELLS_FILE, record, stack)
+    except IndexBroken:
+        return None
     return record
 
 
@@ -230,8 +267,15 @@ class SearchIndex:
         fast: Whether rows are scanned by NumKong.
     """
 
-    def __init__(self, stack: SegmentStack, method: str = "scan", propose: _Proposer | None = None) -> None:
+    def __init__(
+        self,
+        stack: SegmentStack,
+        method: str = "scan",
+        propose: _Proposer | None = None,
+        key: tuple[object, ...] | None = None,
+    ) -> None:
         self.method = method
+        self._key = key
         self._stack = stack
         self._propose = propose
         living = np.flatnonzero(stack.alive)
@@ -252,36 +296,35 @@ class SearchIndex:
         return self._propose is None
 
     @classmethod
-    def open(cls, stack: SegmentStack, path: Path, record: IndexRecord, recipe: IndexRecipe) -> "SearchIndex":
+    def open(
+        cls,
+        stack: SegmentStack,
+        path: Path,
+        record: IndexRecord,
+        recipe: IndexRecipe,
+        held: "SearchIndex | None" = None,
+    ) -> "SearchIndex":
         """Check the index file at `path` that `build_annoy` wrote for this stack, and map what is to be used.
+
+        Where `held` has the same files of the same base open, they are not checked and mapped once more.
 
         Raises:
             IndexBroken: The file is missing, is not a whole number of nodes of this dimension, has another
-                hash, or holds another number of rows than the base; or the cells beside it do not.
+                hash, holds another number of rows than the base or belongs to another base; or the cells
+                beside it do not fit.
         """
+        if record.base not in (None, stack.segments[0].sha256):
+            raise IndexBroken(f"index {path} is of another base segment; install the release again")
+        key = _key(stack, record, recipe)
+        if held is not None and held._key == key:
+            return cls(stack, record.method, held._propose, key)
         _check_file(path, record, stack)
         if record.method == "scan" or stack.base_row_count == 0:
             return cls(stack)
         if record.method == "cells":
-            return cls(stack, "cells", _open_cells(path.with_name(CELLS_FILE), record, stack).nearest)
-        forest = _new_forest(stack.dimension)
-        try:
-            forest.load(str(path))
-        except OSError as error:
-            raise IndexBroken(
-                f"index {path} cannot be mapped ({error}); install the release again"
-            ) from error
-        if forest.get_n_items() != stack.base_row_count:
-            raise IndexBroken(
-                f"index {path} holds {forest.get_n_items()} rows and the base {stack.base_row_count}; "
-                "install the release again"
-            )
-
-        def propose(query: NDArray[np.float32], wanted: int) -> NDArray[np.intp]:
-            search_k = max(recipe.search_k, 2 * wanted)
-            return np.array(forest.get_nns_by_vector(query.tolist(), wanted, search_k), dtype=np.intp)
-
-        return cls(stack, "annoy", propose)
+            cells = _open_cells(path.with_name(CELLS_FILE), record, stack)
+            return cls(stack, "cells", cells.nearest, key)
+        return cls(stack, "annoy", _open_annoy(path, stack, recipe), key)
 
     def search(
         self, vector: NDArray[np.float32], count: int, rule: ScoreRule = _BEST_ROW, *, spare: int = 0
@@ -458,6 +501,32 @@ def _save(forest: "AnnoyIndex", part: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _key(stack: SegmentStack, record: IndexRecord, recipe: IndexRecipe) -> tuple[object, ...]:
+    """Name what a search over a base is made of: what has the same name proposes the same rows."""
+    files = (record.sha256, record.cells_sha256)
+    return (record.method, stack.segments[0].sha256, *files, recipe.search_k)
+
+
+def _open_annoy(path: Path, stack: SegmentStack, recipe: IndexRecipe) -> _Proposer:
+    """Map an index file whose hash is checked already."""
+    forest = _new_forest(stack.dimension)
+    try:
+        forest.load(str(path))
+    except OSError as error:
+        raise IndexBroken(f"index {path} cannot be mapped ({error}); install the release again") from error
+    if forest.get_n_items() != stack.base_row_count:
+        raise IndexBroken(
+            f"index {path} holds {forest.get_n_items()} rows and the base {stack.base_row_count}; "
+            "install the release again"
+        )
+
+    def propose(query: NDArray[np.float32], wanted: int) -> NDArray[np.intp]:
+        search_k = max(recipe.search_k, 2 * wanted)
+        return np.array(forest.get_nns_by_vector(query.tolist(), wanted, search_k), dtype=np.intp)
+
+    return propose
 
 
 def _open_cells(path: Path, record: IndexRecord, stack: SegmentStack) -> Cells:

@@ -6,7 +6,7 @@
 Think of it as an installed release, opened: its network, its vectors, its thresholds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -32,7 +32,7 @@ from edge.products import Product
 from edge.quality import PROBLEMS, quality_problem
 from edge.release import Golden, Release
 from edge.release_files import opened_segments
-from edge.segments import SegmentStack
+from edge.segments import Segment, SegmentStack
 
 GOLDEN_TOLERANCE = 0.02
 """How far a similarity may stray from the signed one: runtimes and processors round int8 differently."""
@@ -236,32 +236,56 @@ class Matcher:
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """A release without its network: what was signed, the vectors and products, the search over them."""
+    """A release without its network: what was signed, the vectors and products, the search over them.
+
+    `stack` is what is searched, `local` the segment of this device's own products on top of it, if any.
+    """
 
     release: Release
     stack: SegmentStack
     index: SearchIndex
+    local: Segment | None = None
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The release's own segments, checked and mapped."""
+        return self.stack.segments if self.local is None else self.stack.segments[:-1]
 
 
-def open_vectors(folder: Path) -> Vectors:
+Local = Callable[[SegmentStack], Segment | None]
+"""Gives the delta of products that were enrolled on this device, for a release's own stack to go under.
+
+It leaves out what the release knows by now; None: there is nothing to add.
+"""
+
+
+def open_vectors(folder: Path, previous: Vectors | None = None, local: Local | None = None) -> Vectors:
     """Open all of the release in `folder` that is no network; every file's hash is checked.
+
+    What the release has in common with the `previous` one, which this process has open, was checked and
+    mapped then, and is used as it is: opening costs what is new. `local` goes on top of what was signed.
 
     Raises:
         StepBack: a file is missing or spoiled: take the release before.
         Incompatible: its parts do not fit together.
     """
     release = _read_release(folder)
-    stack = _open_stack(release, folder)
+    stack = _open_stack(release, folder, previous.segments if previous else ())
     record = IndexRecord.read(folder / "index.json")
-    index = SearchIndex.open(stack, folder / "index.ann", record, release.recipe)
-    return Vectors(release, stack, index)
+    own = local(stack) if local is not None else None
+    if own is not None:
+        stack = stack.with_local(own)
+    held = previous.index if previous else None
+    index = SearchIndex.open(stack, folder / "index.ann", record, release.recipe, held)
+    return Vectors(release, stack, index, own)
 
 
-def prepare_release_folder(folder: Path) -> None:
+def prepare_release_folder(folder: Path, previous: Vectors | None = None) -> None:
     """Build what a release does not carry: index.ann from its segments, and index.json about it.
 
     `folder` holds release.json and the hash-named segments. The merged content is recomputed and must give
-    the signed hash.
+    the signed hash. An index that lies there already, carried over from a release with the same base, is kept
+    if it is whole. Segments that are open in `previous` are not read again.
 
     Raises:
         SegmentBroken: a segment is not what was signed, or their merge is not.
@@ -271,8 +295,9 @@ def prepare_release_folder(folder: Path) -> None:
         StorageUnusable: the folder cannot be written.
     """
     release = _read_release(folder)
-    stack = _open_stack(release, folder)
-    merged = stack.merged_sha256()
+    stack = _open_stack(release, folder, previous.segments if previous else ())
+    alone = stack.segments[0].sha256 if len(stack.segments) == 1 else None
+    merged = alone if alone == release.merged_sha256 else stack.merged_sha256()
     if merged != release.merged_sha256:
         raise SegmentBroken(
             f"the segments of release {release.version} merge to {merged}, not to the signed "
@@ -343,8 +368,9 @@ def _read_release(folder: Path) -> Release:
         raise StepBack(f"the installed {path} cannot be used ({error}): sync again") from error
 
 
-def _open_stack(release: Release, folder: Path) -> SegmentStack:
-    stack = SegmentStack.open([(folder / sha256, sha256) for sha256 in opened_segments(release, folder)])
+def _open_stack(release: Release, folder: Path, held: Sequence[Segment] = ()) -> SegmentStack:
+    paths = [(folder / sha256, sha256) for sha256 in opened_segments(release, folder)]
+    stack = SegmentStack.open(paths, held)
     found = (stack.space, stack.dimension, stack.scale)
     if found != (release.space, release.dimension, release.row_scale):
         raise Incompatible(

@@ -9,7 +9,8 @@ merged it. `docs/formats.md` has the layout byte by byte.
 import hashlib
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +32,7 @@ MAX_DIMENSION = 65_536
 LEAST_SCALE, MOST_SCALE = 0.0001, 0.5
 
 _PREAMBLE = struct.Struct("<8sII")
+_BLOCK = 4096  # rows written at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +56,8 @@ class Segment:
     """One segment file, checked and mapped; `counts[i]` of its rows belong to `products[i]`, in order.
 
     `rows` is int8 of shape (N, dimension), read-only, mapped from the file: the file must never be written in
-    place or cut while a process has it open.
+    place or cut while a process has it open. `sha256` is what the file was found to have before it was
+    mapped, None where nobody asked for it.
     """
 
     path: Path
@@ -66,6 +69,7 @@ class Segment:
     counts: tuple[int, ...]
     removed: tuple[str, ...]
     rows: NDArray[np.int8]
+    sha256: str | None = None
 
 
 def quantize_rows(vectors: NDArray[np.float32], scale: float) -> NDArray[np.int8]:
@@ -138,7 +142,7 @@ def open_segment(path: Path, sha256: str | None) -> Segment:
         with path.open("rb") as file:
             if sha256 is not None:
                 _check_hash(file, path, sha256)
-            return _read(file, path)
+            return _read(file, path, sha256)
     except OSError as error:
         raise SegmentBroken(f"segment {path} cannot be read ({error.strerror}); sync again") from error
 
@@ -168,24 +172,31 @@ class SegmentStack:
         self._starts = np.cumsum([0, *(len(segment.rows) for segment in segments)])
         self.row_count = int(self._starts[-1])
         self.base_row_count = len(base.rows)
-        merged = _merge(segments)
-        self.products: Mapping[str, Product] = {sku: merged.products[sku] for sku in sorted(merged.products)}
+        self.products, self.row_product = _merge(segments, self.row_count)
         self.skus: list[str] = list(self.products)
-        self.row_product: NDArray[np.int32] = np.full(self.row_count, -1, dtype=np.int32)
-        for number, sku in enumerate(self.skus):
-            for start, stop in merged.spans[sku]:
-                self.row_product[start:stop] = number
         self.alive: NDArray[np.bool_] = self.row_product >= 0
 
     @classmethod
-    def open(cls, paths: Sequence[tuple[Path, str]]) -> "SegmentStack":
+    def open(cls, paths: Sequence[tuple[Path, str]], held: Sequence[Segment] = ()) -> "SegmentStack":
         """Open a base and its deltas, in order, each with the sha256 it must have.
+
+        Of those that are `held` already, checked and mapped for another stack, nothing is read again.
 
         Raises:
             SegmentBroken: A file that is not what its hash says, or not a base followed by deltas.
             Incompatible: Segments of two embedding spaces, dimensions or scales.
         """
-        return cls([open_segment(path, sha256) for path, sha256 in paths])
+        known = {segment.sha256: segment for segment in held}
+        return cls([known.get(sha256) or open_segment(path, sha256) for path, sha256 in paths])
+
+    def with_local(self, local: Segment) -> "SegmentStack":
+        """Return a stack with a delta of this device's own on top; the rows of this one keep their numbers.
+
+        Raises:
+            SegmentBroken: It is no delta.
+            Incompatible: It is of another embedding space, dimension or scale.
+        """
+        return SegmentStack([*self.segments, local])
 
     def raw(self, rows: NDArray[np.intp]) -> NDArray[np.int8]:
         """Copy the int8 rows with these numbers, shape (n, dimension)."""
@@ -206,7 +217,7 @@ class SegmentStack:
         """List the numbers of a product's living rows, ascending; empty when it has none or is not known."""
         if sku not in self.products:
             return np.empty(0, dtype=np.intp)
-        return np.flatnonzero(self.row_product == self.skus.index(sku))
+        return self._rows_of(bisect_left(self.skus, sku))
 
     def content(self) -> Content:
         """Merge the segments to one content: what a new base of this catalog would say."""
@@ -217,9 +228,48 @@ class SegmentStack:
         rows = {sku: raw[bounds[number] : bounds[number + 1]] for number, sku in enumerate(self.skus)}
         return Content(self.space, self.dimension, self.scale, self.products, rows)
 
+    def merged(self) -> Iterator[bytes]:
+        """Write the merged content as one base, piece by piece; together they are the bytes of `encode_base`.
+
+        Rows that no delta has added to stand in the base as they have to stand in the new one, and are copied
+        as they lie there: a small delta costs little more than reading the base.
+        """
+        base, row_product = self.segments[0].rows, self.row_product
+        touched = self._touched()
+        rows = {int(number): _canonical(self.raw(self._rows_of(number))) for number in touched}
+        counts = np.bincount(row_product[self.alive], minlength=len(self.skus))
+        counts[touched] = [len(rows[int(number)]) for number in touched]
+        records = [
+            {**product.to_record(), "rows": count}
+            for product, count in zip(self.products.values(), counts.tolist(), strict=True)
+        ]
+        yield _head("base", self, records, removed=[])
+        kept = np.flatnonzero(self.alive[: len(base)] & ~np.isin(row_product[: len(base)], touched))
+        places = np.searchsorted(row_product[kept], touched)
+        for start, stop, number in zip(
+            [0, *places], [*places, len(kept)], [*touched.tolist(), None], strict=True
+        ):
+            for block in range(start, stop, _BLOCK):
+                yield base[kept[block : min(block + _BLOCK, stop)]].tobytes()
+            if number is not None:
+                yield b"".join(rows[number])
+
     def merged_sha256(self) -> str:
         """Give the hash that a base of the merged content would have; the release signs this value."""
-        return hashlib.sha256(encode_base(self.content())).hexdigest()
+        found = hashlib.sha256()
+        for piece in self.merged():
+            found.update(piece)
+        return found.hexdigest()
+
+    def _touched(self) -> NDArray[np.int32]:
+        """List the places of the products whose rows are not, all and in order, a piece of the base."""
+        own, added = np.split(self.row_product, [self.base_row_count])
+        disordered = _disordered(self.segments[0].rows, own)
+        found = np.unique(np.concatenate([added, own[disordered]]))
+        return found[found >= 0]
+
+    def _rows_of(self, number: int) -> NDArray[np.intp]:
+        return np.flatnonzero(self.row_product == number)
 
 
 # --- writing ---------------------------------------------------------------------------------------------
@@ -228,23 +278,49 @@ class SegmentStack:
 def _encode(
     kind: str, content: Content, records: Sequence[tuple[Product, list[bytes]]], removed: Sequence[str]
 ) -> bytes:
+    counted = [{**product.to_record(), "rows": len(rows)} for product, rows in records]
+    head = _head(kind, content, counted, removed)
+    return b"".join([head, *(row for _, rows in records for row in rows)])
+
+
+def _head(
+    kind: str,
+    content: "Content | SegmentStack",
+    records: Sequence[Mapping[str, object]],
+    removed: Sequence[str],
+) -> bytes:
+    """Write all of a segment that comes before its rows."""
     header = {
         "kind": kind,
         "space": content.space,
         "dimension": content.dimension,
         "scale": float(content.scale),
-        "products": [{**product.to_record(), "rows": len(rows)} for product, rows in records],
+        "products": records,
         "removed": removed,
     }
     text = canonical_json(header)
     head = _PREAMBLE.pack(MAGIC, FORMAT, len(text)) + text
-    padding = bytes(-len(head) % ALIGNMENT)
-    return b"".join([head, padding, *(row for _, rows in records for row in rows)])
+    return head + bytes(-len(head) % ALIGNMENT)
 
 
 def _canonical_rows(content: Content, sku: str) -> list[bytes]:
+    return _canonical(content.rows.get(sku, ()))
+
+
+def _canonical(rows: Iterable[NDArray[np.int8]]) -> list[bytes]:
     """List a product's rows as bytes, sorted as unsigned bytes, each once."""
-    return sorted({row.tobytes() for row in content.rows.get(sku, ())})
+    return sorted({row.tobytes() for row in rows})
+
+
+def _disordered(rows: NDArray[np.int8], row_product: NDArray[np.int32]) -> NDArray[np.intp]:
+    """List the rows that do not stand after the one before them, of the same product, as bytes are sorted."""
+    # Eight bytes in front, as one number, tell nearly every two rows apart.
+    front = np.zeros((len(rows), 8), np.uint8)
+    front[:, : rows.shape[1]] = rows[:, :8].view(np.uint8)
+    keys = front.view(">u8")[:, 0]
+    doubtful = 1 + np.flatnonzero((row_product[1:] == row_product[:-1]) & (keys[1:] <= keys[:-1]))
+    wrong = [row for row in doubtful.tolist() if rows[row - 1].tobytes() >= rows[row].tobytes()]
+    return np.array(wrong, dtype=np.intp)
 
 
 def _check_content(content: Content) -> None:
@@ -276,7 +352,7 @@ def _check_hash(file: IO[bytes], path: Path, sha256: str) -> None:
     file.seek(0)
 
 
-def _read(file: IO[bytes], path: Path) -> Segment:
+def _read(file: IO[bytes], path: Path, sha256: str | None) -> Segment:
     size = os.fstat(file.fileno()).st_size
     header, rows_at = _read_header(file, path, size)
     kind = header.one_of("kind", ("base", "delta"))
@@ -300,6 +376,7 @@ def _read(file: IO[bytes], path: Path) -> Segment:
         counts=counts,
         removed=removed,
         rows=_map_rows(file, rows_at, (count, dimension)),
+        sha256=sha256,
     )
 
 
@@ -360,25 +437,35 @@ def _broken(path: Path, what: str) -> SegmentBroken:
 # --- merging ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Merged:
-    products: dict[str, Product]
-    spans: dict[str, list[tuple[int, int]]]  # sku -> its living rows, as half-open ranges of physical rows
+def _merge(segments: Sequence[Segment], row_count: int) -> tuple[dict[str, Product], NDArray[np.int32]]:
+    """Replay the segments in order: first what each removes, then the records it writes.
 
-
-def _merge(segments: Sequence[Segment]) -> _Merged:
-    """Replay the segments in order: first what each removes, then the records it writes."""
-    merged = _Merged({}, {})
-    row = 0
-    for segment in segments:
+    Returns the living products by sku, sorted, and the place of each row's product among them, int32
+    (row_count,), -1 for a dead row. The base's products are not gone through one by one: it is opened again
+    with every small delta, while somebody waits for an answer.
+    """
+    base, *deltas = segments
+    products = {product.sku: product for product in base.products}
+    # A sku that is removed and written again is another owner than before: the rows it had are dead.
+    owners = dict(zip(products, range(len(products)), strict=True))
+    owner = np.empty(row_count, dtype=np.int32)
+    row = len(base.rows)
+    owner[:row] = np.repeat(np.arange(len(products), dtype=np.int32), base.counts)
+    owner_count = len(owners)
+    for segment in deltas:
         for sku in segment.removed:
-            merged.products.pop(sku, None)
-            merged.spans.pop(sku, None)
+            products.pop(sku, None)
+            owners.pop(sku, None)
         for product, count in zip(segment.products, segment.counts, strict=True):
-            merged.products[product.sku] = product
-            merged.spans.setdefault(product.sku, []).append((row, row + count))
+            products[product.sku] = product
+            number = owners.setdefault(product.sku, owner_count)
+            owner_count += number == owner_count
+            owner[row : row + count] = number
             row += count
-    return merged
+    skus = sorted(products)
+    places = np.full(owner_count, -1, dtype=np.int32)
+    places[[owners[sku] for sku in skus]] = np.arange(len(skus), dtype=np.int32)
+    return {sku: products[sku] for sku in skus}, places[owner]
 
 
 def _check_order(segments: Sequence[Segment]) -> Segment:
