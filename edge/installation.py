@@ -1,26 +1,31 @@
 """The releases on this disk: which is in use, which came before, which is on trial, and which never again.
 
     releases/<version>/   release.json, files named by their sha256, index.ann, index.json; whole or absent.
-                          `left_out` lists the network files that this device has not, because it runs others
+                          `left_out` lists the files that this device does without, because it runs others;
+                          `seal` is the hash of release.json, `mended` is there where rotten files came again
     incoming/<version>/   a release on its way here; what is in it is kept over restarts
-    current tried confirmed floor set_aside     one value each, see `edge.ledger`
+    current tried proven confirmed floor set_aside starts scrub     one value each, see `edge.ledger`
 
 A kill at any byte leaves a release in use that is whole and was confirmed. Things are made ready under
 `incoming/`, brought to the disk, and then named by one rename; the rest is put in order by `recover`.
 """
 
+import hashlib
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from edge.carrying import carry_file, carry_index
 from edge.disk import storage_error, sync_folder, write_atomically
 from edge.errors import (
     FixSetup,
     Incompatible,
     NoRelease,
     NoSpace,
+    SegmentBroken,
     ShelfsightError,
     StepBack,
     TrialFailed,
@@ -30,24 +35,34 @@ from edge.ledger import Ledger, is_marked_confirmed, mark_confirmed
 from edge.matcher import prepare_release_folder
 from edge.release import FileEntry, Release
 from edge.release_files import (
+    INDEX_FILES,
     LEFT_OUT,
     MANIFEST,
+    SEAL,
     check_files,
     delete,
     file_lock,
-    is_entry,
     is_whole,
-    link,
-    part_path,
     read_manifest,
     rename,
     sync_file,
     write_left_out,
 )
+from edge.scrubbing import INDEX, Rotten, Scrubbed, forget_rotten, known_rotten, scrub_step
 
 KEPT = 2
 """How many good releases stay on the disk: the one in use and the one to step back to."""
 
+STARTS = 3
+"""After so many starts in a row that came to no answer, a device goes back to the release before."""
+
+Trial = Callable[[Path], None]
+"""Tries the release in a folder, and raises what is wrong with it."""
+
+Prepare = Callable[[Path], None]
+"""Makes a folder with a manifest and files ready to be opened: builds the index."""
+
+_MENDED = "mended"  # its time says when a release in use last got back what had rotted
 _VERSION = re.compile(r"[1-9][0-9]{0,15}")
 _DISCARDED = ".discarded-"
 
@@ -78,7 +93,10 @@ class Installation:
     def edition(self) -> tuple[int | None, int]:
         """Return what is another whenever other files are in use: the version, and when files came to it."""
         version = self.current_version()
-        return version, _changed(self._release(version) / LEFT_OUT) if version is not None else 0
+        if version is None:
+            return None, 0
+        folder = self._release(version)
+        return version, max(_changed(folder / LEFT_OUT), _changed(folder / _MENDED))
 
     def current(self) -> Path:
         """Return the folder of the release in use.
@@ -89,6 +107,26 @@ class Installation:
         version = self.current_version()
         if version is None:
             raise NoRelease(f"no release is installed in {self.folder}: run `shelfsight sync`.")
+        return self._release(version)
+
+    def proven_version(self) -> int | None:
+        """Return the version that passed its trial here and is not to be used yet, None if there is none."""
+        version = self._ledger.proven()
+        if version is None or version in self.set_aside() or version in self.confirmed():
+            return None
+        return version if (self._release(version) / MANIFEST).is_file() else None
+
+    def proven(self) -> Path:
+        """Return the folder of the proven release.
+
+        Raises:
+            NoRelease: None is.
+        """
+        version = self.proven_version()
+        if version is None:
+            raise NoRelease(
+                f"no release is proven in {self.folder} and not in use: wait for an offer."
+            )
         return self._release(version)
 
     def floor(self) -> int:
@@ -156,28 +194,37 @@ class Installation:
         """
         staging = self.staging(release.version)
         wanted = release.files if needed is None else needed
-        missing = tuple(entry for entry in wanted if not self._found(entry, staging))
+        installed, unfinished = self._folders(), self._unfinished()
+        missing = tuple(entry for entry in wanted if not carry_file(entry, staging, installed, unfinished))
         for version in self._versions(self._incoming, whole=False):
             if version != release.version:
                 self._discard(self._incoming / str(version))
         return missing
 
     def install(
-        self, release: Release, release_bytes: bytes, needed: Sequence[FileEntry] | None = None
+        self,
+        release: Release,
+        release_bytes: bytes,
+        needed: Sequence[FileEntry] | None = None,
+        *,
+        prepare: Prepare = prepare_release_folder,
     ) -> Path:
         """Make the staged release one of this disk's releases; it is not yet in use. Return its folder.
 
         Every file that is `needed` (None: all of them) is hashed, the others are noted as left out, the index
-        is built, everything is brought to the disk, then renamed.
+        is built by `prepare`, everything is brought to the disk, then renamed. `prepare` finds the index of
+        another release in the folder, where one was built over the same base by the same recipe; it may use
+        that or write its own, and raises what `edge.matcher.prepare_release_folder` does.
 
         Raises:
             HashMismatch: A file is missing or not what was signed; it is deleted, the others are kept.
-            TrialFailed: The segments do not fit together as signed; it is set aside, and not to be fetched
-                again.
+            SegmentBroken: The segments do not merge as signed, and there is a whole base to do without them:
+                install it anew with that among the `needed`.
+            TrialFailed: The release cannot be made ready; it is set aside, and not to be fetched again.
             NoSpace, StorageUnusable: The disk fails; nothing is installed.
         """
         final = self._release(release.version)
-        if release.version in self._good():
+        if release.version in self._good() or self._is_proven(release.version, release_bytes):
             return final
         staging = self.staging(release.version)
         wanted = release.files if needed is None else needed
@@ -188,7 +235,9 @@ class Installation:
                 delete(path)
         write_left_out(staging, {entry.sha256 for entry in release.files} - names)
         write_atomically(staging / MANIFEST, release_bytes)
-        self._prepare(release.version, staging)
+        write_atomically(staging / SEAL, json.dumps(hashlib.sha256(release_bytes).hexdigest()).encode())
+        carry_index(release, staging, self._folders())
+        self._prepare(release, staging, prepare)
         for path in staging.iterdir():
             sync_file(path)
         sync_folder(staging)
@@ -225,10 +274,11 @@ class Installation:
             write_left_out(folder, (name for name in spared if not (folder / name).exists()))
             self._discard(staging)
 
-    def try_out(self, version: int, trial: Callable[[Path], None]) -> None:
+    def try_out(self, version: int, trial: Trial) -> None:
         """Put an installed release on trial; if `trial` is content with its folder, it comes into use.
 
-        If the process dies in the trial, `recover` sets the release aside at the next start.
+        One that is proven comes into use without another trial. If the process dies in the trial, `recover`
+        sets the release aside at the next start.
 
         Raises:
             TrialFailed: The trial refused it; it is set aside, deleted, and not to be fetched again.
@@ -236,18 +286,112 @@ class Installation:
                 next try.
         """
         self._ledger.set_tried(version)
-        try:
-            trial(self._release(version))
-        except (FixSetup, NoSpace, TryLater, KeyboardInterrupt):
-            self._ledger.set_tried(None)
-            raise
-        except ShelfsightError as error:
-            self._reject(version, str(error))
-            raise TrialFailed(
-                f"release {version} failed its trial and is set aside ({str(error).rstrip('.')}); "
-                "the release before it stays in use."
-            ) from error
+        if version != self.proven_version():
+            self._on_trial(version, trial)
         self._confirm(version)
+
+    def prove(self, version: int, trial: Trial) -> None:
+        """Put an installed release on trial as `try_out` does, but keep it out of use: it answers beside.
+
+        There is one proven release at most; the one before is forgotten.
+
+        Raises:
+            TrialFailed, FixSetup, NoSpace, TryLater: as `try_out`.
+        """
+        if version in (self.proven_version(), self.current_version()):
+            return
+        self._ledger.set_tried(version)
+        self._on_trial(version, trial)
+        with self._changing():
+            self._ledger.set_proven(version)
+            self._ledger.set_tried(None)
+            self._collect_garbage()
+
+    def disprove(self, version: int, reason: str) -> None:
+        """Set a proven release aside that did not answer as it should beside the one in use.
+
+        Raises:
+            NoSpace, StorageUnusable: The disk fails.
+        """
+        with self.lock():
+            if version == self.proven_version():
+                self._reject(version, reason)
+
+    # A program starts ------------------------------------------------------------------------------------
+
+    def begin_start(self) -> bool:
+        """Note that a program starts that is to answer; tell whether the release in use has to be left.
+
+        True, and nothing noted, when `STARTS` starts of it came to no answer and there is one to go back to:
+        then `step_back` and begin again.
+
+        Raises:
+            NoSpace, StorageUnusable: It cannot be noted.
+        """
+        version = self.current_version()
+        if version is None:
+            return False
+        failed = self._ledger.starts(version)
+        if failed >= STARTS and len(self._good()) > 1:
+            return True
+        self._ledger.set_starts(version, failed + 1)
+        return False
+
+    def end_start(self) -> None:
+        """Note that the program answers.
+
+        Raises:
+            NoSpace, StorageUnusable: It cannot be noted.
+        """
+        self._ledger.set_starts(0, 0)
+
+    # Files at rest ---------------------------------------------------------------------------------------
+
+    def scrub(self, budget: int) -> Scrubbed:
+        """Read on in the releases on this disk, about `budget` bytes, and name all that is rotten by now.
+
+        A round goes over every file once, in as many calls as it takes.
+
+        Raises:
+            TryLater: An update is going on.
+            NoSpace, StorageUnusable: The disk fails.
+        """
+        with self.lock():
+            versions = [*self.confirmed(), self.proven_version()]
+            return scrub_step(self._ledger, {v: self._release(v) for v in versions if v is not None}, budget)
+
+    def rotten(self) -> tuple[Rotten, ...]:
+        """Return what the scrub found rotten in releases that are still here, those in use first."""
+        found = [each for each in known_rotten(self._ledger) if self.release_folder(each.release).is_dir()]
+        current = self.current_version()
+        return tuple(sorted(found, key=lambda each: (each.release != current, -each.release, each.name)))
+
+    def release_folder(self, version: int) -> Path:
+        """Return where an installed release lies."""
+        return self._release(version)
+
+    def mend(self, rotten: Rotten) -> None:
+        """Put what lies in the staging folder of the release in the place of what rotted, by rename.
+
+        Whoever has the old file mapped keeps it; `edition` tells that there is another. The index is moved
+        file by file, its record last: a kill in between leaves it as broken as it was.
+
+        Raises:
+            NoSpace, StorageUnusable: The disk fails; the release is as it was.
+        """
+        staging, folder = self.staging(rotten.release), self._release(rotten.release)
+        names = INDEX_FILES if rotten.name == INDEX else (rotten.name,)
+        staged = [name for name in names if (staging / name).exists()]
+        for name in staged:
+            sync_file(staging / name)
+        with self._changing():
+            for name in names:
+                if name in staged:
+                    rename(staging / name, folder / name)
+                else:
+                    delete(folder / name)
+            forget_rotten(self._ledger, rotten)
+            write_atomically(folder / _MENDED, json.dumps([*staged]).encode())
 
     # When something went wrong ---------------------------------------------------------------------------
 
@@ -293,16 +437,41 @@ class Installation:
 
     # Inside ----------------------------------------------------------------------------------------------
 
-    def _prepare(self, version: int, staging: Path) -> None:
+    def _prepare(self, release: Release, staging: Path, prepare: Prepare) -> None:
+        base = release.whole_base
         try:
-            prepare_release_folder(staging)
-        except (StepBack, Incompatible) as error:
+            prepare(staging)
+        except (StepBack, Incompatible, TrialFailed) as error:
+            if isinstance(error, SegmentBroken) and base is not None and not (staging / base.sha256).exists():
+                raise
             # The bytes are the signed ones, so fetching them again would change nothing.
+            self._reject(release.version, str(error))
+            raise _failed(error)(
+                f"release {release.version} cannot be made ready and is set aside "
+                f"({str(error).rstrip('.')}); the release before it stays in use."
+            ) from error
+
+    def _on_trial(self, version: int, trial: Trial) -> None:
+        try:
+            trial(self._release(version))
+        except (FixSetup, NoSpace, TryLater, KeyboardInterrupt):
+            self._ledger.set_tried(None)
+            raise
+        except ShelfsightError as error:
             self._reject(version, str(error))
-            raise TrialFailed(
-                f"release {version} cannot be made ready and is set aside ({str(error).rstrip('.')}); "
+            raise _failed(error)(
+                f"release {version} failed its trial and is set aside ({str(error).rstrip('.')}); "
                 "the release before it stays in use."
             ) from error
+
+    def _is_proven(self, version: int, release_bytes: bytes) -> bool:
+        """Tell whether this very release is proven, and nothing of it has rotted since."""
+        folder = self._release(version)
+        try:
+            same = version == self.proven_version() and (folder / MANIFEST).read_bytes() == release_bytes
+        except OSError:
+            return False
+        return same and is_whole(folder)
 
     def _release(self, version: int) -> Path:
         return self._releases / str(version)
@@ -318,6 +487,8 @@ class Installation:
             self._ledger.set_confirmed(frozenset(self.confirmed()))
             self._ledger.set_current(version)
             self._ledger.set_tried(None)
+            if self._ledger.proven() == version:
+                self._ledger.set_proven(None)
             self._collect_garbage()
 
     def _reject(self, version: int, reason: str) -> None:
@@ -332,7 +503,7 @@ class Installation:
         rejected = None
         if tried is not None and tried in self.confirmed():
             self._confirm(tried)
-        elif tried is not None:
+        elif tried is not None and tried != self.proven_version():
             self._reject(tried, "the device stopped in the middle of its trial")
             rejected = tried
         elif (self.folder / "tried").exists():
@@ -343,13 +514,17 @@ class Installation:
 
     def _collect_garbage(self) -> None:
         """Remove what no step from here could need."""
-        current = self.current_version()
+        current, proven = self.current_version(), self.proven_version()
+        if proven is None and (self.folder / "proven").exists():
+            self._ledger.set_proven(None)
+        here = self._versions(self._releases, whole=False)
         older = sorted(version for version in self._good() if version != current)
-        kept = {current, *older[-(KEPT - 1) :]}
-        lowest = self._rollback_floor(current)
-        for version in self._versions(self._releases, whole=False):
-            waiting = version >= self.floor() and version not in self.set_aside()
-            if (version not in kept or version < lowest) and version != current and not waiting:
+        kept = {version for version in older[-(KEPT - 1) :] if version >= self._rollback_floor(current)}
+        waiting = set(here) - set(self.confirmed()) - self.set_aside() - {proven}
+        least = max(self.floor(), proven or 0)
+        newest = max((version for version in waiting if version >= least), default=None)
+        for version in here:
+            if version not in kept | {current, proven, newest}:
                 self._discard(self._release(version))
         for version in self._versions(self._incoming, whole=False):
             if version < self.floor() or version in self.set_aside():
@@ -370,23 +545,12 @@ class Installation:
         versions = [int(name) for name in names if _VERSION.fullmatch(name)]
         return sorted(v for v in versions if not whole or (folder / str(v) / MANIFEST).is_file())
 
-    def _found(self, entry: FileEntry, staging: Path) -> bool:
-        wanted = staging / entry.sha256
-        if is_entry(wanted, entry):
-            return True
-        delete(wanted)
-        folders = [self._release(version) for version in reversed(self._versions(self._releases))]
-        others = [self._incoming / str(version) for version in self._versions(self._incoming, whole=False)]
-        for folder in (*folders, *others):
-            held = folder / entry.sha256
-            if folder != staging and is_entry(held, entry):
-                link(held, wanted)
-                return True
-        part = part_path(staging, entry)
-        for folder in others:
-            if not part.exists() and part_path(folder, entry).is_file():
-                link(part_path(folder, entry), part)
-        return False
+    def _folders(self) -> list[Path]:
+        """Return the folders of the releases here, newest first."""
+        return [self._release(version) for version in reversed(self._versions(self._releases))]
+
+    def _unfinished(self) -> list[Path]:
+        return [self._incoming / str(version) for version in self._versions(self._incoming, whole=False)]
 
     def _take_out(self, version: int) -> None:
         """Make a spoiled release one that is still to come, so that its good files need not be fetched."""
@@ -413,10 +577,17 @@ class Installation:
 
     def _made(self, folder: Path) -> Path:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            if not folder.is_dir():
+                folder.mkdir(parents=True, exist_ok=True)
+                sync_folder(folder.parent)
         except OSError as error:
             raise storage_error(error, folder) from error
         return folder
+
+
+def _failed(error: ShelfsightError) -> type[TrialFailed]:
+    """Return as what a release is refused: by the very kind, where its trial said how it failed."""
+    return type(error) if isinstance(error, TrialFailed) else TrialFailed
 
 
 def _size(path: Path) -> int | None:

@@ -14,7 +14,7 @@ from edge.disk import storage_error, sync_folder, write_atomically
 CONFIRMED = "confirmed"
 """Name of the list of good versions, and of the mark inside each good release."""
 
-_NAMES = ("current", "tried", CONFIRMED, "floor", "set_aside")
+_NAMES = ("current", "tried", "proven", CONFIRMED, "floor", "set_aside", "starts", "scrub")
 
 
 class Ledger:
@@ -38,6 +38,26 @@ class Ledger:
     def set_tried(self, version: int | None) -> None:
         """Say that a trial begins, or with None that it ended."""
         self._write("tried", version)
+
+    def proven(self) -> int | None:
+        """Return the version that passed its trial and is not to be used yet."""
+        return _version(_read(self._folder / "proven"))
+
+    def set_proven(self, version: int | None) -> None:
+        """Say which version passed its trial without coming into use, or with None that there is none."""
+        self._write("proven", version)
+
+    def starts(self, version: int) -> int:
+        """Return how many programs began to answer from this version and have not come to an answer."""
+        value = _read(self._folder / "starts")
+        if not isinstance(value, dict) or _version(value.get("release")) != version:
+            return 0
+        return _version(value.get("count")) or 0
+
+    def set_starts(self, version: int, count: int) -> None:
+        """Keep the number of starts that came to nothing; 0 forgets it."""
+        if count or (self._folder / "starts").exists():
+            self._write("starts", {"release": version, "count": count} if count else None)
 
     def confirmed(self) -> frozenset[int]:
         """Return the versions that passed their trial."""
@@ -69,6 +89,15 @@ class Ledger:
         """Say that this version must not be used again."""
         reasons: Mapping[int, str] = {**self.set_aside(), version: reason}
         self._write("set_aside", {str(key): reasons[key] for key in sorted(reasons)})
+
+    def scrub(self) -> Mapping[str, object]:
+        """Return how far the scrub of files at rest has come, for `edge.scrubbing` to read."""
+        value = _read(self._folder / "scrub")
+        return value if isinstance(value, dict) else {}
+
+    def set_scrub(self, value: Mapping[str, object]) -> None:
+        """Keep how far the scrub has come."""
+        self._write("scrub", value)
 
     def leftovers(self) -> list[Path]:
         """Return the files that a kill left behind while a state file was being replaced."""

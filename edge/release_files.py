@@ -25,7 +25,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def opened_segments(release: Release, folder: Path) -> tuple[str, ...]:
-    """Name the segments from which the release in `folder` answers: the whole base alone, where it is here."""
+    """Name the segments from which the release in `folder` answers: the whole base alone, if it is here."""
     base = release.whole_base
     return (base.sha256,) if base is not None and (folder / base.sha256).exists() else release.segments
 
@@ -104,7 +104,7 @@ def is_sealed(folder: Path) -> bool:
 
 
 def seal(folder: Path) -> str | None:
-    """Return the SHA-256 that the manifest of an installed release must have, None where that is not known."""
+    """Return the SHA-256 that the manifest of an installed release must have, None if it is not known."""
     try:
         found: object = json.loads((folder / SEAL).read_bytes())
     except (OSError, ValueError, RecursionError):

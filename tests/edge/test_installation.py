@@ -19,15 +19,18 @@ from edge.errors import (
     NoRelease,
     NoSpace,
     RuntimeMissing,
+    SegmentBroken,
     ShelfsightError,
     TrialFailed,
+    TrialHung,
     TryLater,
 )
 from edge.installation import Installation
-from edge.matcher import Matcher
+from edge.matcher import Matcher, prepare_release_folder
 from edge.model import open_model
 from edge.release import FileEntry, Release
-from edge.release_files import is_whole, left_out, part_path
+from edge.release_files import is_whole, left_out, opened_segments, part_path
+from edge.segments import encode_base
 from tests.conftest import DATA
 from tests.edge.release_maker import Made, make_release, write_files
 
@@ -758,3 +761,272 @@ def test_a_device_killed_at_any_moment_keeps_a_whole_confirmed_release(
         told = max([told, *versions])
         check_order(folder, least=told)
     assert told > 2
+
+
+# Proven, and not in use yet --------------------------------------------------------------------------------
+
+
+def prove(installation: Installation, made: Made, trial: Callable[[Path], None] = content) -> None:
+    bring(installation, made)
+    installation.prove(made.release.version, trial)
+
+
+def test_a_proven_release_is_kept_and_comes_into_use_without_another_trial(
+    installation: Installation, made: list[Made]
+) -> None:
+    put_into_use(installation, made[0])
+    prove(installation, made[1])
+
+    assert (installation.current_version(), installation.proven_version()) == (1, 2)
+    assert installation.proven() == installation.folder / "releases" / "2"
+    assert installation.floor() == 1
+    restarted = Installation(installation.folder)
+    assert restarted.recover() is None
+    assert restarted.proven_version() == 2
+
+    bring(restarted, made[1])
+    restarted.try_out(2, refuse)  # which is not asked
+    assert (restarted.current_version(), restarted.proven_version()) == (2, None)
+    assert not (restarted.folder / "proven").exists()
+
+
+def test_there_is_one_proven_release_and_the_two_good_ones_stay(
+    installation: Installation, made: list[Made]
+) -> None:
+    put_into_use(installation, made[0])
+    put_into_use(installation, made[1])
+    prove(installation, made[2])
+    prove(installation, made[3])
+
+    assert installation.proven_version() == 4
+    assert sorted(path.name for path in (installation.folder / "releases").iterdir()) == ["1", "2", "4"]
+
+
+def test_a_release_that_is_not_proven_is_set_aside_with_what_its_trial_said(
+    installation: Installation, made: list[Made]
+) -> None:
+    def hang(folder: Path) -> None:
+        raise TrialHung("it did not end in 60 s")
+
+    put_into_use(installation, made[0])
+    with pytest.raises(TrialHung, match="release 2 failed its trial"):
+        prove(installation, made[1], hang)
+    assert (installation.set_aside(), installation.proven_version()) == ({2}, None)
+
+
+def test_a_proven_release_that_fails_beside_the_one_in_use_is_set_aside(
+    installation: Installation, made: list[Made]
+) -> None:
+    put_into_use(installation, made[0])
+    prove(installation, made[1])
+    installation.disprove(1, "another one")
+    installation.disprove(2, "it answers nonsense")
+    assert (installation.set_aside(), installation.proven_version()) == ({2}, None)
+    with pytest.raises(NoRelease, match="no release is proven"):
+        installation.proven()
+
+
+def test_a_proven_release_that_rotted_is_tried_again(installation: Installation, made: list[Made]) -> None:
+    put_into_use(installation, made[0])
+    prove(installation, made[3])
+    segment = installation.proven() / made[3].release.segments[0]
+    segment.write_bytes(bytes(segment.stat().st_size))
+
+    bring(installation, made[3])
+    installation.try_out(4, content)
+    assert is_whole(installation.current())
+
+
+def test_power_may_be_cut_at_every_step_of_proving_and_of_taking_what_is_proven(
+    installation: Installation, made: list[Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_into_use(installation, made[0])
+    put_into_use(installation, made[1])
+    step, finished = 0, False
+    while not finished:
+        folder = tmp_path / f"cut-{step}"
+        shutil.copytree(installation.folder, folder, symlinks=True)
+        device = Installation(folder)
+        with monkeypatch.context() as patches:
+            cut_power_at(step, patches)
+            try:
+                prove(device, made[3])
+                put_into_use(device, made[3], refuse)
+                finished = True
+            except PowerCut:
+                pass
+        check_order(folder, least=2)
+        device = Installation(folder)
+        if 4 in device.set_aside():  # in the middle of its trial
+            assert device.proven_version() is None
+        elif device.current_version() == 2:
+            prove(device, made[3])
+            put_into_use(device, made[3], refuse)
+            check_order(folder, least=4)
+        shutil.rmtree(folder)
+        step += 1
+    assert step > 30
+
+
+# Starts that come to nothing -------------------------------------------------------------------------------
+
+
+def test_after_three_starts_without_an_answer_a_device_is_told_to_step_back(
+    installation: Installation, made: list[Made]
+) -> None:
+    assert installation.begin_start() is False
+    put_into_use(installation, made[0])
+    put_into_use(installation, made[1])
+    assert [Installation(installation.folder).begin_start() for _ in range(4)] == [False, False, False, True]
+
+    assert installation.step_back("three starts came to no answer") == 1
+    # There is none before it: a device that tries is better than one that has given up.
+    assert [installation.begin_start() for _ in range(5)] == [False] * 5
+
+
+def test_a_start_that_comes_to_an_answer_is_forgotten(installation: Installation, made: list[Made]) -> None:
+    put_into_use(installation, made[0])
+    put_into_use(installation, made[1])
+    for _ in range(9):
+        assert installation.begin_start() is False
+        installation.end_start()
+    assert not (installation.folder / "starts").exists()
+
+
+def test_starts_of_the_release_before_are_not_held_against_the_next(
+    installation: Installation, made: list[Made]
+) -> None:
+    put_into_use(installation, made[0])
+    for _ in range(3):
+        installation.begin_start()
+    put_into_use(installation, made[1])
+    assert installation.begin_start() is False
+
+
+# What the disk holds already -------------------------------------------------------------------------------
+
+
+def test_the_index_over_the_same_base_is_there_when_the_next_release_is_prepared(
+    installation: Installation, made: list[Made]
+) -> None:
+    put_into_use(installation, made[0])
+    before = installation.current()
+    seen: list[list[bool]] = []
+
+    def prepare(folder: Path) -> None:
+        names = [name for name in ("index.ann", "index.json") if (folder / name).exists()]
+        seen.append([(folder / name).samefile(before / name) for name in names])
+        prepare_release_folder(folder)
+
+    for one in (made[1], made[3]):
+        stage(installation, one)
+        installation.install(one.release, one.manifest, prepare=prepare)
+    assert seen == [[True, True], []]
+
+
+def test_a_spoiled_index_is_not_carried_over(installation: Installation, made: list[Made]) -> None:
+    put_into_use(installation, made[0])
+    (installation.current() / "index.ann").write_bytes(b"spoiled")
+    put_into_use(installation, made[1])
+    assert is_whole(installation.current())
+
+
+def test_an_index_that_is_carried_over_is_not_written_in_place(
+    installation: Installation, made: list[Made]
+) -> None:
+    put_into_use(installation, made[0])
+    put_into_use(installation, made[1])
+    assert all(is_whole(installation.release_folder(version)) for version in (1, 2))
+
+
+# One base instead of many segments -------------------------------------------------------------------------
+
+
+def with_whole_base(made: Made) -> tuple[Made, FileEntry]:
+    data = encode_base(made.content)
+    release = replace(made.release, merged_size=len(data))
+    assert release.whole_base is not None
+    return replace(
+        made, release=release, files={**made.files, release.merged_sha256: data}
+    ), release.whole_base
+
+
+def test_a_release_may_be_installed_with_its_whole_base_instead_of_its_segments(
+    installation: Installation, made: list[Made]
+) -> None:
+    chain, base = with_whole_base(made[1])
+    needed = chain.release.needed_files(None, whole=True)
+    put_into_use(installation, chain, needed=needed)
+
+    folder = installation.current()
+    assert left_out(folder) == set(chain.release.segments)
+    assert is_whole(folder)
+    assert len(Matcher.open(folder).stack.segments) == 1
+    (folder / base.sha256).unlink()
+    assert not is_whole(folder)
+
+
+def test_segments_that_do_not_merge_as_signed_condemn_no_release_that_has_a_whole_base(
+    installation: Installation, made: list[Made]
+) -> None:
+    put_into_use(installation, made[0])
+    chain, base = with_whole_base(made[2])
+    other = made[1].release.segments[1]  # rightly signed, but not what the base was merged from
+    release = replace(chain.release, segments=(chain.release.segments[0], other))
+    wrong = replace(chain, release=release)
+    with pytest.raises(SegmentBroken):
+        bring(installation, wrong)
+    assert installation.set_aside() == frozenset()
+
+    put_into_use(installation, wrong, needed=release.needed_files(None, whole=True))
+    assert opened_segments(release, installation.current()) == (base.sha256,)
+    Matcher.open(installation.current())
+
+
+# Files at rest ---------------------------------------------------------------------------------------------
+
+
+def test_what_rotted_is_named_and_nothing_else(installation: Installation, made: list[Made]) -> None:
+    put_into_use(installation, made[0])
+    put_into_use(installation, made[3])
+    assert installation.scrub(10**9).rotten == ()
+
+    segment = made[3].release.segments[0]
+    spoil(installation.release_folder(4) / segment)
+    spoil(installation.release_folder(1) / "index.ann")
+    spoil(installation.release_folder(1) / "release.json")
+    (installation.release_folder(4) / "index.json").unlink()
+
+    assert {(each.release, each.name) for each in installation.scrub(10**9).rotten} == {
+        (1, "index"),
+        (1, "release.json"),
+        (4, segment),
+        (4, "index"),
+    }
+    assert [each.release for each in installation.rotten()] == [4, 4, 1, 1]
+
+
+def spoil(path: Path) -> None:
+    """Turn one bit over, in the last byte but one of what is there; an empty file gets a byte."""
+    data = bytearray(path.read_bytes() or b"\0\0")
+    data[-2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def test_a_scrub_goes_on_where_it_stopped_over_restarts(installation: Installation, made: list[Made]) -> None:
+    put_into_use(installation, made[0])
+    put_into_use(installation, made[1])
+    spoil(installation.release_folder(2) / "release.json")
+    whole = installation.scrub(10**9)
+    steps = []
+    while not steps or not steps[-1].ended:
+        steps.append(Installation(installation.folder).scrub(1000))
+    assert len(steps) > 3
+    assert sum(step.read for step in steps) == whole.read
+    assert steps[-1].rotten == whole.rotten
+
+
+def test_nothing_is_scrubbed_while_an_update_goes_on(installation: Installation, made: list[Made]) -> None:
+    put_into_use(installation, made[0])
+    with installation.lock(), pytest.raises(TryLater):
+        Installation(installation.folder).scrub(1000)
