@@ -27,6 +27,7 @@ class Settings:
 
     `delegates` are tried in this order (`edge.delegates`), each with the library that is named for it;
     `variant` names one file instead of what they run. `runtime` names the one TFLite runtime to use.
+    `propose` says whether products that are taught here are proposed to the cloud, with their photos.
     `input_size` is the largest network input, `memory_mb` (10**6 bytes) and `latency_ms` the most that an
     answer may take on this kind of hardware: what is beyond is told by `shelfsight doctor` and `bench`.
     """
@@ -52,6 +53,7 @@ class Settings:
     camera_width: int = 1280
     camera_height: int = 720
     currency: str = ""
+    propose: bool = True
 
 
 _RANGES: Mapping[str, tuple[float, float]] = {
@@ -67,6 +69,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "camera_height": (16, 16_384),
 }
 _WHOLE = frozenset({"threads", "input_size", "top", "hold", "camera_width", "camera_height"})
+_YES_OR_NO = frozenset({"propose"})
 _MAY_BE_EMPTY = frozenset({"external_library"})
 _NAMES = tuple(setting.name for setting in fields(Settings) if setting.name != "data")
 
@@ -181,6 +184,8 @@ def _apply(settings: Settings, values: Mapping[str, object], source: str) -> Set
 def _read(name: str, value: object, source: str) -> object:
     if name in _RANGES:
         return _number(name, value, source)
+    if name in _YES_OR_NO:
+        return _yes_or_no(name, value, source)
     if name == "delegates":
         return _delegates(value, source)
     return _text(name, value, source)
@@ -200,6 +205,14 @@ def _number(name: str, value: object, source: str) -> int | float:
     if not low <= number <= high:  # NaN fails this too
         raise refusal
     return number
+
+
+def _yes_or_no(name: str, value: object, source: str) -> bool:
+    words = {"true": True, "false": False}
+    said = value if isinstance(value, bool) else words.get(str(value).lower())
+    if said is None:
+        raise BadSetting(f"{name} is {value!r} in {source}: it must be true or false")
+    return said
 
 
 def _delegates(value: object, source: str) -> tuple[str, ...]:

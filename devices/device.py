@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from devices.camera import fit_frame
 from devices.config import OUTBOX_FILE, Settings
@@ -18,6 +18,7 @@ from edge.delegates import delegate_order
 from edge.errors import (
     Incompatible,
     NextDelegate,
+    NoSpace,
     NotEnrolled,
     ShelfsightError,
     StepBack,
@@ -25,11 +26,14 @@ from edge.errors import (
     TrialFailed,
 )
 from edge.image import Picture
-from edge.installation import Installation
+from edge.installation import STARTS, Installation
+from edge.local_products import LocalProducts
 from edge.matcher import Answer, Matcher
 
 if TYPE_CHECKING:
     from edge.outbox import Outbox
+
+T = TypeVar("T")
 
 
 class Device:
@@ -49,8 +53,12 @@ class Device:
         self._execution = Execution(settings)
         self._running: Running | None = None
         self._opened: tuple[int | None, int] = (None, 0)
+        self._local = LocalProducts(settings.data)
+        self._learned = self._local.edition()
         self._seeing = threading.Lock()
         self._syncing = threading.Lock()
+        self._opening = threading.Lock()
+        self._outbox: Outbox | None = None
 
     # See ------------------------------------------------------------------------------------------------
 
@@ -85,6 +93,15 @@ class Device:
                 self._tell_fallback(running)
             return answers
 
+    def ask(self, question: Callable[[Matcher], T]) -> T:
+        """Ask the current release's matcher something, with the next delegate where this one fails.
+
+        Raises:
+            NoRelease, RuntimeMissing, StepBack, KeepRelease, NextDelegate: as `see`.
+        """
+        with self._seeing:
+            return self._current().ask(question)
+
     def matcher(self) -> Matcher:
         """Open the current release, if it is not open yet, and give the matcher that answers from it.
 
@@ -95,6 +112,15 @@ class Device:
             return self._current().matcher
 
     def _current(self) -> Running:
+        # Asked first: what a new release takes over is dropped after that release is there.
+        learned = self._local.edition()
+        running = self._current_release()
+        if self._learned != learned:
+            running.take_local()
+            self._learned = learned
+        return running
+
+    def _current_release(self) -> Running:
         edition = self.installation.edition()
         if self._running is None or self._opened != edition:
             self._leave()  # so that two releases are never in memory at once
@@ -123,6 +149,8 @@ class Device:
                 if back is None:
                     raise
             else:
+                with suppress(NoSpace, StorageUnusable):
+                    self.installation.end_start()
                 self._tell_fallback(running)
                 return running
 
@@ -196,27 +224,35 @@ class Device:
 
     @contextmanager
     def outbox(self) -> Iterator["Outbox"]:
-        """Open the outbox for the length of a `with` block.
+        """Give the outbox for the length of a `with` block.
 
         Raises:
             StorageUnusable, NoSpace: it cannot be used.
         """
         from edge.outbox import Outbox
 
-        outbox = Outbox(self.settings.data / OUTBOX_FILE)
-        try:
-            yield outbox
-        finally:
-            outbox.close()
+        # It stays open: closing it brings SQLite's log home, which costs more than ten events.
+        with self._opening:
+            if self._outbox is None:
+                self._outbox = Outbox(self.settings.data / OUTBOX_FILE)
+        yield self._outbox
 
     # Sync -----------------------------------------------------------------------------------------------
 
-    def recover(self) -> int | None:
+    def recover(self, *, answers: bool = False) -> int | None:
         """Set aside a release whose trial was cut short by a crash; give its version, None if there was none.
 
-        Called once at the start of a program that syncs.
+        Called once at the start of a program that syncs. One that `answers` counts its starts on the disk,
+        until it has opened a release: one that lets a program die again and again before it answers is left
+        for the release before, without any network.
         """
         failed = self.installation.recover()
+        while answers and self._must_step_back():
+            leaving = self.installation.current_version()
+            why = f"{STARTS} starts in a row came to no answer"
+            back = self.installation.step_back(why, failed=leaving)
+            told = {"release": leaving, "to": back, "error": StepBack.code, "message": why}
+            self.record("rolled_back", told)
         if failed is not None:
             self.record(
                 "rolled_back",
@@ -228,6 +264,12 @@ class Device:
                 },
             )
         return failed
+
+    def _must_step_back(self) -> bool:
+        try:
+            return self.installation.begin_start()
+        except (NoSpace, StorageUnusable):
+            return False  # a disk that cannot be written must not keep the device from answering
 
     def sync(self, *, progress: Callable[[int, int], None] | None = None) -> SyncReport:
         """Tell the server how this device is, take what it offers, deliver the events.

@@ -10,6 +10,7 @@ import fcntl
 import os
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -29,6 +30,7 @@ from edge.errors import (
     TrialFailed,
     TryLater,
 )
+from edge.local_products import LocalProducts
 from edge.matcher import Matcher, check_golden, check_model, open_vectors
 from edge.model import Variant, choose_variant
 from edge.release import Release
@@ -156,7 +158,31 @@ class Running:
         self._left: list[Delegate] = []
         self._busy = ""
         self._others: list[Matcher] = []
+        self._searched = self._vectors
         self.matcher, _ = self._first_to_answer(execution.order, lambda matcher: None)
+        self.take_local()
+
+    def take_local(self) -> None:
+        """Search what this device was taught itself too, as it is now (`edge.local_products`).
+
+        What has no vector in this release's space yet is embedded. Nothing that goes wrong with it keeps the
+        release from answering alone.
+        """
+        from devices.learning import rebuild
+
+        local = LocalProducts(self._execution.settings.data)
+        if local.is_empty():
+            return
+        with suppress(ShelfsightError):
+            if self._searched.local is not None and local.since() > self._vectors.release.version:
+                return  # a newer release took products over that this one still needs, and is on its way in
+            rebuild(local, self.matcher)
+            self._searched = open_vectors(self._folder, self._vectors, local.over)
+            self.matcher, self._others = self._with_local(self.matcher), []
+
+    def _with_local(self, matcher: Matcher) -> Matcher:
+        searched = self._searched
+        return Matcher(matcher.release, matcher.variant, searched.stack, matcher.embedder, searched.index)
 
     @property
     def passed_over(self) -> bool:
@@ -207,7 +233,7 @@ class Running:
             self._others = []
         while 1 + len(self._others) < min(most, wanted):
             try:
-                self._others.append(self._open_by(self._delegate))
+                self._others.append(self._with_local(self._open_by(self._delegate)))
             except (*_REFUSES, TryLater):
                 break
         return [self.matcher, *self._others[: max(0, min(most, wanted) - 1)]]
@@ -257,7 +283,8 @@ class Running:
             matcher = None
             try:
                 matcher = self._open_by(delegate)
-                check_golden(matcher, self._folder)
+                check_golden(matcher, self._folder)  # without what the device was taught: that is not signed
+                matcher = self._with_local(matcher)
                 answer = question(matcher)
             except TryLater as error:
                 self._busy = str(error)

@@ -4,13 +4,23 @@ A device holds no reference photos, only their vectors: what it can show is the 
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from edge.disk import write_atomically
-from edge.explain import Explanation, explain_answer
-from edge.explain_picture import LEGEND, draw_sheet, encode_png, map_panels
-from edge.image import Picture, decode
+from edge.errors import SkipPhoto
+from edge.explain import Explanation, explain_answer, similarity_map
+from edge.explain_picture import LEGEND, Panel, draw_heat_map, draw_sheet, encode_png, map_panels
+from edge.image import Picture, decode, fit
+from edge.local_products import LocalProducts
 from edge.matcher import Answer, Matcher
+from edge.newcomer import Concern
+
+if TYPE_CHECKING:
+    from devices.device import Device
 
 SHOWN_SIDE = 720
 
@@ -42,3 +52,45 @@ def draw_explanation(picture: Picture, explanation: Explanation) -> Picture:
         PhotoUnreadable: not a picture.
     """
     return draw_sheet((*explanation.words(), LEGEND), map_panels(picture, explanation), columns=2)
+
+
+def write_look_alikes(
+    device: "Device", concerns: Sequence[Concern], photos: Mapping[str, bytes], path: Path
+) -> bool:
+    """Draw each photo that is too close to another product beside that one, as the PNG at `path`.
+
+    `photos` are the bytes by the names that the concerns call them. Of a product that this device was taught
+    its photo is shown; of a release's, whose photos no device has, the map of what in the photo speaks for
+    it. Returns whether there was anything to draw.
+
+    Raises:
+        SkipPhoto: a photo cannot be decoded.
+        NoSpace, StorageUnusable: the file cannot be written.
+    """
+    alike = [each for each in concerns if each.kind in ("look_alike", "close") and each.sku is not None]
+    panels: list[Panel] = []
+    for each in alike:
+        picture = decode(photos[each.photo], shrink_to=SHOWN_SIDE)
+        panels += [Panel(picture, "The photo", (each.photo,)), _look_alike(device, each, picture)]
+    if panels:
+        heading = ("Photos that are too close to another product.", LEGEND)
+        write_atomically(path, encode_png(draw_sheet(heading, panels, columns=2)))
+    return bool(panels)
+
+
+def _look_alike(device: "Device", concern: Concern, picture: Picture) -> Panel:
+    sku = concern.sku or ""
+    caption = (concern.title, f"similarity {concern.similarity or 0.0:+.3f}")
+    local = LocalProducts(device.settings.data)
+    for sha256 in (photo for each in local.all() if each.product.sku == sku for photo in each.photos):
+        try:
+            return Panel(decode(local.photo(sha256)), sku, caption)
+        except SkipPhoto:
+            continue
+
+    def draw(matcher: Matcher) -> Picture:
+        query = matcher.embedder.embed(fit(picture, matcher.release.input_size))
+        rows = matcher.stack.vectors(matcher.stack.rows_of(sku))
+        return draw_heat_map(picture, similarity_map(query, rows[int(np.argmax(rows @ query.vector))]))
+
+    return Panel(device.ask(draw), f"{sku}: what speaks for it", caption)

@@ -11,7 +11,7 @@ from the photos again.
 
 import fcntl
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,12 +20,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.disk import storage_error, write_atomically
+from edge.disk import sha256_file, storage_error, write_atomically
 from edge.errors import BadProduct, PhotoMissing, SegmentBroken, SkipRecord, StorageUnusable
 from edge.events import Event
 from edge.fields import Fields, canonical_json, parse_json
 from edge.products import Product
-from edge.segments import Content, Segment, encode_base, encode_delta, open_segment
+from edge.segments import Content, Segment, SegmentStack, encode_base, encode_delta, open_segment
 
 FOLDER: Final = "local"
 FORMAT: Final = 1
@@ -224,24 +224,52 @@ class LocalProducts:
                     raise
         return None
 
-    def missing(self, space: str, dimension: int, scale: float) -> list[str]:
-        """List the photos that have no vector in this space yet."""
+    def over(self, stack: SegmentStack) -> Segment | None:
+        """Give the delta that goes on top of a release's own segments; None where there is nothing to add.
+
+        What the release says of a product goes before what was said here: a product that it knows gets
+        further rows and keeps its title and price. Nothing that is wrong with these files may keep a device
+        from an answer: then the release answers alone.
+        """
+        try:
+            found = self.segment(stack.space, stack.dimension, stack.scale)
+        except (SegmentBroken, StorageUnusable):
+            return None
+        if found is None:
+            return None
+        products = tuple(stack.products.get(product.sku, product) for product in found.products)
+        return replace(found, products=products)
+
+    def missing(self, space: str, dimension: int, scale: float) -> list[str] | None:
+        """List the photos that have no vector in this space yet; None where nothing is to be made again."""
         book = self._read()
         if not book.photos():
-            return []
+            return None
         found = self._space(book, space, dimension, scale)
         known = self._rows(found) if found else {}
-        return [photo for photo in book.photos() if photo not in known]
+        left = [photo for photo in book.photos() if photo not in known]
+        try:
+            self.segment(space, dimension, scale)
+        except SegmentBroken:
+            return left
+        return left or None
 
-    def rebuild(self, space: str, dimension: int, scale: float, rows: Rows) -> None:
-        """Take vectors of photos in this space, and write its segment anew.
+    def rebuild(
+        self, space: str, dimension: int, scale: float, rows: Rows, lost: Collection[str] = ()
+    ) -> None:
+        """Take vectors of photos in this space, and write its segment anew without the `lost` photos.
 
         Raises:
             NoSpace, StorageUnusable: The folder cannot be written.
         """
 
         def change(book: _Book) -> _Book:
-            return self._with_rows(book, space, (dimension, scale), rows)
+            left = (
+                replace(each, photos=tuple(photo for photo in each.photos if photo not in lost))
+                for each in book.products
+            )
+            products = tuple(each for each in left if each.photos or not each.answers)
+            return self._with_rows(replace(book, products=products), space, (dimension, scale), rows)
 
         self._change(change)
 
@@ -412,8 +440,9 @@ class LocalProducts:
 
     def _write(self, data: bytes) -> str:
         sha256 = hashlib.sha256(data).hexdigest()
-        if not (self.folder / sha256).exists():
-            write_atomically(self.folder / sha256, data)
+        path = self.folder / sha256
+        if not path.exists() or sha256_file(path) != sha256:  # what has rotted is written anew
+            write_atomically(path, data)
         return sha256
 
     def _sweep(self, book: _Book) -> None:
@@ -428,16 +457,6 @@ class LocalProducts:
             for path in (self.folder / "photos").iterdir():
                 if path.name not in photos:
                     path.unlink(missing_ok=True)
-
-
-def owned(segment: Segment, products: Mapping[str, Product]) -> Segment:
-    """Return a local segment in which what the release says of a product goes before what was said here.
-
-    Rows are added to a product that the release knows; its title and price stay the release's.
-    """
-    return replace(
-        segment, products=tuple(products.get(product.sku, product) for product in segment.products)
-    )
 
 
 def _check_room(book: _Book, product: LocalProduct) -> None:
@@ -488,8 +507,3 @@ def _read_product(fields: Fields) -> LocalProduct:
         sent=frozenset(fields.sha256s("sent")),
         until=until if isinstance(until, int) else None,
     )
-
-
-def proposed(products: Iterable[LocalProduct]) -> Sequence[str]:
-    """List the ids of those that the cloud has been told of and has not settled for good."""
-    return [each.id for each in products if each.told and each.state in ("proposed", "accepted", "merged")]

@@ -113,6 +113,15 @@ class Transport:
         with self._open("POST", path, {"Content-Type": "application/json"}, data) as response:
             return self._json(response, path)
 
+    def put_bytes(self, path: str, data: bytes, *, content_type: str) -> Any:
+        """Send `data` to be kept at `path`, and return the JSON that comes back.
+
+        Raises:
+            ServerUnreachable, ServerBusy, TransferBroken, AccessDenied: as for every request.
+        """
+        with self._open("PUT", path, {"Content-Type": content_type}, data) as response:
+            return self._json(response, path)
+
     def get_bytes(self, path: str, *, max_bytes: int) -> bytes | None:
         """Return the body at `path`, or None where the server has nothing there (404).
 

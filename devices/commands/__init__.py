@@ -13,6 +13,8 @@ MODULES: Mapping[str, str] = {
     "enroll": "devices.commands.enroll",
     "sync": "devices.commands.sync",
     "match": "devices.commands.match",
+    "add": "devices.commands.add",
+    "forget": "devices.commands.forget",
     "kiosk": "devices.commands.kiosk",
     "shelf-camera": "devices.commands.shelf_camera",
     "status": "devices.commands.status",
