@@ -30,7 +30,7 @@ from edge.fields import Fields, canonical_json, parse_json
 from edge.recipe import IndexRecipe
 from edge.scan import RowScan, can_compare
 from edge.scoring import ScoreRule
-from edge.segments import SegmentStack
+from edge.segments import SegmentStack, file_stamp
 
 if TYPE_CHECKING:
     from annoy import AnnoyIndex
@@ -315,11 +315,11 @@ class SearchIndex:
         """
         if record.base not in (None, stack.segments[0].sha256):
             raise IndexBroken(f"index {path} is of another base segment; install the release again")
-        key = _key(stack, record, recipe)
-        if held is not None and held._key == key:
+        key = _key(stack, path, record, recipe)
+        if held is not None and key is not None and held._key == key:
             return cls(stack, record.method, held._propose, key)
         _check_file(path, record, stack)
-        if record.method == "scan" or stack.base_row_count == 0:
+        if key is None:
             return cls(stack)
         if record.method == "cells":
             cells = _open_cells(path.with_name(CELLS_FILE), record, stack)
@@ -503,9 +503,17 @@ def _save(forest: "AnnoyIndex", part: Path) -> None:
         os.close(handle)
 
 
-def _key(stack: SegmentStack, record: IndexRecord, recipe: IndexRecipe) -> tuple[object, ...]:
-    """Name what a search over a base is made of: what has the same name proposes the same rows."""
-    files = (record.sha256, record.cells_sha256)
+def _key(
+    stack: SegmentStack, path: Path, record: IndexRecord, recipe: IndexRecipe
+) -> tuple[object, ...] | None:
+    """Name what a search over a base is made of: what has the same name proposes the same rows.
+
+    None where every row is looked at, which nothing is kept for.
+    """
+    if record.method == "scan" or stack.base_row_count == 0:
+        return None
+    name = path if record.method == "annoy" else path.with_name(CELLS_FILE)
+    files = (record.sha256, record.cells_sha256, file_stamp(name))
     return (record.method, stack.segments[0].sha256, *files, recipe.search_k)
 
 

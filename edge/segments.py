@@ -57,7 +57,7 @@ class Segment:
 
     `rows` is int8 of shape (N, dimension), read-only, mapped from the file: the file must never be written in
     place or cut while a process has it open. `sha256` is what the file was found to have before it was
-    mapped, None where nobody asked for it.
+    mapped, None where nobody asked for it, and `stamp` which file that was (`file_stamp`).
     """
 
     path: Path
@@ -70,6 +70,7 @@ class Segment:
     removed: tuple[str, ...]
     rows: NDArray[np.int8]
     sha256: str | None = None
+    stamp: tuple[int, ...] | None = None
 
 
 def quantize_rows(vectors: NDArray[np.float32], scale: float) -> NDArray[np.int8]:
@@ -147,6 +148,14 @@ def open_segment(path: Path, sha256: str | None) -> Segment:
         raise SegmentBroken(f"segment {path} cannot be read ({error.strerror}); sync again") from error
 
 
+def file_stamp(path: Path) -> tuple[int, ...]:
+    """Say which file lies at `path` and when it was written: hard links are one file; () if there is none."""
+    try:
+        return _stamp(path.stat())
+    except OSError:
+        return ()
+
+
 class SegmentStack:
     """A base segment and its deltas, read as one catalog.
 
@@ -180,14 +189,17 @@ class SegmentStack:
     def open(cls, paths: Sequence[tuple[Path, str]], held: Sequence[Segment] = ()) -> "SegmentStack":
         """Open a base and its deltas, in order, each with the sha256 it must have.
 
-        Of those that are `held` already, checked and mapped for another stack, nothing is read again.
+        Of those that are `held` already, checked and mapped for another stack, nothing is read again, where
+        it is the very same file and not another of that name.
 
         Raises:
             SegmentBroken: A file that is not what its hash says, or not a base followed by deltas.
             Incompatible: Segments of two embedding spaces, dimensions or scales.
         """
-        known = {segment.sha256: segment for segment in held}
-        return cls([known.get(sha256) or open_segment(path, sha256) for path, sha256 in paths])
+        known = {(segment.sha256, segment.stamp): segment for segment in held}
+        return cls(
+            [known.get((sha256, file_stamp(path))) or open_segment(path, sha256) for path, sha256 in paths]
+        )
 
     def with_local(self, local: Segment) -> "SegmentStack":
         """Return a stack with a delta of this device's own on top; the rows of this one keep their numbers.
@@ -377,6 +389,7 @@ def _read(file: IO[bytes], path: Path, sha256: str | None) -> Segment:
         removed=removed,
         rows=_map_rows(file, rows_at, (count, dimension)),
         sha256=sha256,
+        stamp=_stamp(os.fstat(file.fileno())),
     )
 
 
@@ -420,6 +433,10 @@ def _read_products(header: Fields) -> tuple[tuple[Product, ...], tuple[int, ...]
 
 def _ascending(texts: Sequence[str]) -> bool:
     return all(before < after for before, after in pairwise(texts))
+
+
+def _stamp(stat: os.stat_result) -> tuple[int, ...]:
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _map_rows(file: IO[bytes], offset: int, shape: tuple[int, int]) -> NDArray[np.int8]:
