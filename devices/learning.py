@@ -8,12 +8,22 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from edge.errors import BadProduct, PhotoUnreadable, ShelfsightError, SkipPhoto
+from edge.errors import (
+    BadProduct,
+    PhotoUnreadable,
+    ServerBusy,
+    ServerUnreachable,
+    ShelfsightError,
+    SkipPhoto,
+    TransferBroken,
+    TryLater,
+)
 from edge.events import uuid7
 from edge.image import decode, decode_to_fit, encode_jpeg, shrink
 from edge.local_products import MOST_PHOTOS, LocalProduct, LocalProducts
@@ -176,24 +186,28 @@ def tell_proposals(device: "Device") -> None:
 def send_photos(device: "Device", transport: "Transport", path: str) -> int:
     """Send the photos of proposals that the server does not have yet; return how many went.
 
-    `path` is the device's own on the server. What breaks off goes on at the next visit.
+    `path` is the device's own on the server. What breaks off or is not wanted now goes on at the next visit.
 
     Raises:
-        TryLater, AccessDenied: as for every request.
+        AccessDenied: A person has to enroll this device.
         NoSpace, StorageUnusable: The device folder cannot be written.
     """
     local = LocalProducts(device.settings.data)
     sent = 0
-    for each in local.all():
-        for sha256 in each.unsent:
-            try:
-                photo = local.photo(sha256)
-            except SkipPhoto:
-                continue  # it has rotted
-            transport.put_bytes(f"{path}/photos/{sha256}", photo, content_type="image/jpeg")
-            local.update(each.id, lambda now, photo=sha256: replace(now, sent=now.sent | {photo}))  # type: ignore[misc]
-            sent += 1
+    for id_, sha256 in [(each.id, photo) for each in local.all() for photo in each.unsent]:
+        try:
+            transport.put_bytes(f"{path}/photos/{sha256}", local.photo(sha256), content_type="image/jpeg")
+        except (ServerUnreachable, ServerBusy, TransferBroken):
+            break
+        except (TryLater, SkipPhoto):
+            continue  # this one is refused, or has rotted
+        local.update(id_, partial(_with_sent, photo=sha256))
+        sent += 1
     return sent
+
+
+def _with_sent(product: LocalProduct, photo: str) -> LocalProduct:
+    return replace(product, sent=product.sent | {photo})
 
 
 def waiting_proposals(device: "Device") -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from devices.enrollment import clock_lead_s, device_info, read_enrollment
 from devices.execution_report import last_execution
+from devices.learning import send_photos, settle, tell_proposals, waiting_proposals
 from devices.sync_report import SyncReport, last_sync
 from edge.delegates import delegate_order
 from edge.errors import KeepRelease, ServerUnreachable, ShelfsightError, StepBack
@@ -48,11 +49,15 @@ class _Visit:
 
     def go(self, progress: Progress | None) -> SyncReport:
         report, wanted = self._heartbeat()
+        settle(self._device, wanted.settled)
         # Before the release, so that a download that keeps breaking holds no event back; and after it, to
         # tell what came of it.
+        tell_proposals(self._device)
         delivered = self._deliver()
         report = self._update(report, wanted, progress)
+        settle(self._device, {})  # a release that is new here may have what was taught here
         delivered += self._deliver()
+        send_photos(self._device, self._transport, self._path)
         if report.installed is not None:
             self._heartbeat()  # so that the people who wait for it see it now and not a poll later
         return replace(
@@ -91,6 +96,7 @@ class _Visit:
             "set_aside": sorted(installation.set_aside()),
             "last_error": last.error if last else None,
             "disk_free": shutil.disk_usage(settings.data).free,
+            "proposals": waiting_proposals(self._device),
         }
 
     def _update(self, report: SyncReport, wanted: HeartbeatAnswer, progress: Progress | None) -> SyncReport:
