@@ -1,13 +1,14 @@
 """The only socket: asks the sync server, and downloads files, going on where a cut download ended.
 
 Nothing that comes back is believed: a body has a byte budget, a rate it must keep, and a range it must state
-exactly; redirects are not followed; what the bytes *are* is decided by whoever holds their hash
-(`edge.updater`). Every failure of the network, of TLS or of urllib3 leaves here as an error of `edge.errors`.
+exactly; redirects are not followed; a path is spelled with few letters; what the bytes *are* is decided by
+whoever holds their hash (`edge.updater`). Every failure of the network, of TLS or of urllib3 leaves here as
+an error of `edge.errors`.
 """
 
 import json
+import re
 import ssl
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,7 +18,8 @@ from types import TracebackType
 from typing import Any
 
 import urllib3
-from urllib3.connection import HTTPSConnection
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -31,17 +33,25 @@ from urllib3.exceptions import (
 from edge.errors import (
     AccessDenied,
     BadSetting,
+    CutShort,
+    Oversize,
+    Packed,
+    Redirected,
     ServerBusy,
     ServerUnreachable,
+    Slow,
     TransferBroken,
     TryLater,
+    WrongRange,
 )
+from edge.pace import Pace, paced
 from edge.partfile import PartFile
 
 _CHUNK = 64 * 1024
 _JSON_BYTES = 4 * 1024 * 1024
 _WORDS_BYTES = 4096  # of an error's body: enough for its sentence
 _LONGEST_RETRY_S = 24 * 3600.0
+_PATH = re.compile(r"/?([A-Za-z0-9_-][A-Za-z0-9._-]*/?){1,16}")
 
 Progress = Callable[[int], None]
 """Told how many bytes arrived, after each piece."""
@@ -50,10 +60,10 @@ Progress = Callable[[int], None]
 class Transport:
     """Talk to one sync server, `base_url`, and to nothing else.
 
-    `token` is sent as a bearer token. `timeout_s` bounds connecting and every silence; a body that brings
-    fewer than `least_rate` bytes a second over `rate_window_s` seconds is given up, so that a server that
-    drips cannot hold the device (of a head that drips, only each silence is bounded). `bytes_received` counts
-    the bytes of all bodies.
+    `token` is sent as a bearer token. `timeout_s` bounds connecting and every silence; an answer, its head
+    too, that brings fewer than `least_rate` bytes a second over `rate_window_s` seconds of waiting is given
+    up, so that a server that drips cannot hold the device, and so is one other than a file that keeps it
+    waiting for more than `answer_s` seconds in all. `bytes_received` counts the bytes of all bodies.
     """
 
     def __init__(
@@ -64,6 +74,7 @@ class Transport:
         timeout_s: float = 10,
         least_rate: float = 1024.0,
         rate_window_s: float = 20.0,
+        answer_s: float = 60.0,
     ) -> None:
         """Remember the address; nothing is sent yet.
 
@@ -73,14 +84,15 @@ class Transport:
         self.base_url = _checked_address(base_url)
         self.bytes_received = 0
         self._timeout_s = timeout_s
-        self._least_rate = least_rate
-        self._rate_window_s = rate_window_s
+        self._answer_s = answer_s
+        self._pace = Pace(timeout_s, least_rate, rate_window_s)
         self._headers = {"Accept-Encoding": "identity", "User-Agent": "shelfsight"}
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
         self._pool = urllib3.PoolManager(
             num_pools=1, timeout=urllib3.Timeout(connect=timeout_s, read=timeout_s), retries=False
         )
+        self._pool.pool_classes_by_scheme = _paced_pools(self._pace)
 
     def close(self) -> None:
         """Close the connections."""
@@ -126,13 +138,25 @@ class Transport:
         """Return the body at `path`, or None where the server has nothing there (404).
 
         Raises:
-            TransferBroken: The body is longer than `max_bytes`, ended early, or dripped.
+            Oversize, CutShort, Slow: The body is longer than `max_bytes`, ended early, or dripped.
             ServerUnreachable, ServerBusy, AccessDenied: as for every request.
         """
         with self._open("GET", path, may_be_absent=True) as response:
             if response.status == 404:
                 return None
             return self._body(response, path, max_bytes)
+
+    def listen(self, path: str, *, silence_s: float) -> Iterator[bytes]:
+        """Give the pieces of a body that has no end as they arrive, such as server-sent events.
+
+        It may drip; a silence of more than `silence_s` seconds ends it.
+
+        Raises:
+            Slow, CutShort: The server fell silent, or went away.
+            ServerUnreachable, ServerBusy, AccessDenied: as for every request.
+        """
+        with self._open("GET", path, limit_s=None, silence_s=silence_s) as response:
+            yield from self._pieces(response, path)
 
     def download(self, path: str, part: Path, *, size: int, progress: Progress | None = None) -> int:
         """Bring the file at `path`, of `size` bytes, into `part`, going on where an earlier try ended.
@@ -144,7 +168,7 @@ class Transport:
             The bytes received over the wire.
 
         Raises:
-            TransferBroken: The body ended early, dripped, was too long, or is not the range asked for.
+            CutShort, Slow, Oversize, WrongRange, Packed: What comes is not what was asked for, or too slow.
             NoSpace, StorageUnusable: `part` cannot be written.
             ServerUnreachable, ServerBusy, AccessDenied: as for every request.
         """
@@ -152,7 +176,7 @@ class Transport:
             if file.held == size:
                 return 0
             asked = {"Range": f"bytes={file.held}-"} if file.held else {}
-            with self._open("GET", path, asked) as response:
+            with self._open("GET", path, asked, limit_s=None) as response:
                 self._check_range(response, path, file, size)
                 return self._append(response, path, file, size, progress)
 
@@ -182,6 +206,9 @@ class Transport:
     # The parts of one request ---------------------------------------------------------------------------
 
     def _url(self, path: str) -> str:
+        # Names come from metadata too: none may lead out of the server's own paths.
+        if not _PATH.fullmatch(path):
+            raise ServerUnreachable(f"{path[:80]!r} is no name that a sync server has: publish again.")
         return f"{self.base_url}/{path.lstrip('/')}"
 
     @contextmanager
@@ -193,8 +220,15 @@ class Transport:
         body: bytes | None = None,
         *,
         may_be_absent: bool = False,
+        limit_s: float | None = 0.0,
+        silence_s: float | None = None,
     ) -> Iterator[urllib3.BaseHTTPResponse]:
-        """Send one request and give the response once its status is one that can be used."""
+        """Send one request and give the response once its status is one that can be used.
+
+        All waits for it may take `limit_s` seconds; 0: as many as an answer may, None: as many as it likes.
+        """
+        limit_s = self._answer_s if limit_s == 0 else limit_s
+        self._pace.begin(self._url(path), limit_s, silence_s=silence_s)
         with _said_clearly(self.base_url):
             response = self._pool.request(
                 method,
@@ -225,13 +259,13 @@ class Transport:
         if 200 <= status < 300:
             coding = response.headers.get("Content-Encoding", "identity")
             if coding != "identity":
-                raise TransferBroken(
+                raise Packed(
                     f"{self._url(path)} came packed as {coding}, which was not asked for: "
                     "let no proxy pack it."
                 )
             return
         if 300 <= status < 400:
-            raise ServerUnreachable(
+            raise Redirected(
                 f"{self.base_url} sends this device on to {response.headers.get('Location', 'nowhere')!r}, "
                 "and redirects are not followed: give the address of the sync server itself."
             )
@@ -276,12 +310,11 @@ class Transport:
         for piece in self._pieces(response, path):
             body += piece
             if len(body) > max_bytes:
-                raise TransferBroken(f"{self._url(path)} sends more than the {max_bytes} bytes it may have.")
+                raise Oversize(f"{self._url(path)} sends more than the {max_bytes} bytes it may have.")
         return bytes(body)
 
     def _pieces(self, response: urllib3.BaseHTTPResponse, path: str) -> Iterator[bytes]:
         """Give the body as it arrives, as long as it arrives fast enough."""
-        began, arrived = time.monotonic(), 0
         while True:
             with _said_clearly(self.base_url, during=self._url(path)):
                 # read1 returns what is there; read would wait for a whole chunk, however slowly it drips.
@@ -289,16 +322,7 @@ class Transport:
             if not piece:
                 return
             self.bytes_received += len(piece)
-            arrived += len(piece)
             yield piece
-            spent = time.monotonic() - began
-            if spent >= self._rate_window_s:
-                if arrived < self._least_rate * spent:
-                    raise TransferBroken(
-                        f"{self._url(path)} brings {arrived / spent:.0f} bytes a second, "
-                        f"fewer than {self._least_rate:.0f}: try again on a better connection."
-                    )
-                began, arrived = time.monotonic(), 0
 
     def _check_range(self, response: urllib3.BaseHTTPResponse, path: str, file: PartFile, size: int) -> None:
         """Check every length that the response states, and put `file` where its body begins."""
@@ -307,17 +331,19 @@ class Transport:
             wanted = f"bytes {file.held}-{size - 1}/{size}"
             if not file.held or stated != wanted:
                 file.restart()  # so that a server that cannot do ranges is next asked for the whole
-                raise TransferBroken(
+                raise WrongRange(
                     f"{self._url(path)} sent the range {stated!r} where {wanted!r} was asked for: try again."
                 )
         elif response.status == 200:
             file.restart()
         else:
             file.restart()
-            raise TransferBroken(f"{self._url(path)} answered {response.status} to a download: try again.")
+            kind = WrongRange if response.status == 416 else TransferBroken
+            raise kind(f"{self._url(path)} answered {response.status} to a download: try again.")
         length = response.headers.get("Content-Length")
         if length is not None and length != str(size - file.held):
-            raise TransferBroken(
+            more = length.isdecimal() and int(length) > size - file.held
+            raise (Oversize if more else CutShort)(
                 f"{self._url(path)} has {length} bytes to send where {size - file.held} were signed: "
                 "the server holds another file; publish it again."
             )
@@ -333,7 +359,7 @@ class Transport:
         received = 0
         for piece in self._pieces(response, path):
             if file.held + len(piece) > size:
-                raise TransferBroken(
+                raise Oversize(
                     f"{self._url(path)} sends more than the {size} bytes signed: publish it again."
                 )
             file.append(piece)
@@ -341,10 +367,28 @@ class Transport:
             if progress is not None:
                 progress(len(piece))
         if file.held < size:
-            raise TransferBroken(
+            raise CutShort(
                 f"{self._url(path)} ended after {file.held} of {size} bytes: try again for the rest."
             )
         return received
+
+
+def _paced_pools(pace: Pace) -> dict[str, type[HTTPConnectionPool]]:
+    """Return the pools of connections, by scheme, in which every answer is read at a pace."""
+
+    class Plain(HTTPConnection):
+        response_class = staticmethod(paced(pace, HTTPConnection.response_class))  # type: ignore[assignment]
+
+    class Secure(HTTPSConnection):
+        response_class = staticmethod(paced(pace, HTTPSConnection.response_class))  # type: ignore[assignment]
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    return {"http": PlainPool, "https": SecurePool}
 
 
 def _checked_address(address: str) -> str:
@@ -381,11 +425,11 @@ def _said_clearly(base_url: str, during: str | None = None) -> Iterator[None]:
         ) from error
     except (ConnectTimeoutError, ReadTimeoutError) as error:
         if during is not None:
-            raise TransferBroken(f"{during} fell silent: try again later.") from error
+            raise Slow(f"{during} fell silent: try again later.") from error
         raise ServerUnreachable(f"{base_url} does not answer in time: check that it is up.") from error
     except (HTTPError, OSError) as error:
         if during is not None:
-            raise TransferBroken(f"{during} was cut off ({error}): try again later.") from error
+            raise CutShort(f"{during} was cut off ({error}): try again later.") from error
         raise ServerUnreachable(
             f"no HTTP server answers at {base_url} ({error}): check the address and that the server is up."
         ) from error

@@ -26,6 +26,8 @@ class Reply:
     """Whether Content-Length is sent."""
     endless: bool = False
     """Repeat the body until the client goes away."""
+    raw: bool = False
+    """Send the body and nothing else: status line and headers are in it."""
 
 
 @dataclass
@@ -113,6 +115,10 @@ def _handler(server: LoopbackServer) -> type[BaseHTTPRequestHandler]:
         do_POST = do_GET  # noqa: N815
 
         def _send(self, reply: Reply) -> None:
+            if reply.raw:
+                self.close_connection = True
+                self._send_body(reply)
+                return
             self.send_response(reply.status)
             for name, value in reply.headers.items():
                 self.send_header(name, value)
@@ -123,6 +129,9 @@ def _handler(server: LoopbackServer) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Connection", "close")
                 self.close_connection = True
             self.end_headers()
+            self._send_body(reply)
+
+        def _send_body(self, reply: Reply) -> None:
             if reply.cut_after is not None:
                 self._send_and_cut(reply.body[: reply.cut_after])
             elif reply.drip is not None:
