@@ -57,7 +57,7 @@ def command(
     _check_extra()
     settings = load_settings(data, flags={"profile": profile})
     device = Device(settings)
-    device.recover()
+    device.recover(answers=True)
     if with_sync and device.device_id() is not None and device.installation.current_version() is None:
         device.sync()  # just enrolled: there is nothing to show before the first release is here
     device.matcher()  # a kiosk that cannot answer says so now, not to its first shopper

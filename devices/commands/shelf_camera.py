@@ -74,7 +74,7 @@ def command(
     eyes = open_camera(frames, camera, width=settings.camera_width, height=settings.camera_height)
     assert eyes is not None, "one of the two was given"
     device = Device(settings)
-    device.recover()
+    device.recover(answers=True)
     watch = ShelfWatch(
         device,
         planogram,
