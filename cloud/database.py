@@ -1,6 +1,7 @@
 """The one database: its tables' common base, and how a session to it is opened.
 
-Each room declares its own tables on `Base` and is the only one that queries them.
+Each room declares its own tables on `Base` and is the only one that queries them. A change of a table needs a
+migration too: `docs/database.md` says how one is made.
 """
 
 import importlib
@@ -8,50 +9,90 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Engine, create_engine, event, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    Double,
+    Integer,
+    String,
+    create_engine,
+    event,
+    make_url,
+)
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
-from edge.errors import StorageUnusable
+from edge.errors import BadSetting, StorageUnusable
 
 DATABASE_NAME = "shelfsight.db"
 # Imported here and not at the top: each of them imports `Base` from this module.
-_ROOMS_WITH_TABLES = ("cloud.catalog", "cloud.releases", "cloud.rollouts", "cloud.fleet", "cloud.events")
+_ROOMS_WITH_TABLES = (
+    "cloud.catalog",
+    "cloud.releases",
+    "cloud.stores",
+    "cloud.rollouts",
+    "cloud.rollout_devices",
+    "cloud.accuracy",
+    "cloud.conductor",
+    "cloud.wave",
+    "cloud.fleet",
+    "cloud.events",
+)
 _BUSY_TIMEOUT_S = 30
+_CONNECT_TIMEOUT_S = 10
+_DRIVERS: Final = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"}
+
+# PostgreSQL sorts by the language of its installation, unless told: by code point, as SQLite and Python do.
+TEXT: Final = String().with_variant(String(collation="C"), "postgresql")
+# A release's number may pass 2^31; SQLite has one kind of whole number and counts up only that.
+WHOLE: Final = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class Base(DeclarativeBase):
     """What every table of the cloud derives from."""
 
+    type_annotation_map: Final = {str: TEXT, int: WHOLE, float: Double()}
+
 
 def open_database(data: Path, url: str | None = None) -> sessionmaker[Session]:
-    """Open the database of a data folder, or the one at `url`, and make the tables that it lacks.
+    """Open the database of a data folder, or the one at `url`, and bring its tables up to date.
 
     Raises:
-        StorageUnusable: the database cannot be opened, or is not one.
+        BadSetting: `url` is not the address of a database.
+        StorageUnusable: the database cannot be opened, is not one, or was made by a newer Shelfsight.
     """
-    for room in _ROOMS_WITH_TABLES:
-        importlib.import_module(room)
-    where = url or f"sqlite:///{data / DATABASE_NAME}"
+    from cloud.migrating import bring_up_to_date  # it imports this module
+
+    where = _address(data, url)
+    load_tables()
     try:
-        is_sqlite = make_url(where).get_backend_name() == "sqlite"
-        engine = create_engine(where, connect_args={"factory": _SelfClosing} if is_sqlite else {})
+        is_sqlite = where.get_backend_name() == "sqlite"
+        engine = create_engine(
+            where,
+            connect_args={"factory": _SelfClosing} if is_sqlite else {"connect_timeout": _CONNECT_TIMEOUT_S},
+            pool_pre_ping=not is_sqlite,  # a database server may have been started anew
+        )
         if is_sqlite:
             event.listen(engine, "connect", _harden_sqlite)
-        create_all(engine)
+        bring_up_to_date(engine)
     except (SQLAlchemyError, ImportError) as error:
         raise StorageUnusable(
-            f"the database {where} cannot be opened ({_first_line(error)}): "
-            "check who may use its folder, or restore the file from a backup"
+            f"the database {shown(where)} cannot be opened ({_first_line(error)}): {_cure(where, error)}"
         ) from error
     return sessionmaker(engine, expire_on_commit=False)
 
 
-def create_all(engine: Engine) -> None:
-    """Make the tables that the database lacks; those that exist stay as they are."""
-    Base.metadata.create_all(engine)
+def load_tables() -> None:
+    """Import every room that has tables, so that `Base.metadata` knows them all."""
+    for room in _ROOMS_WITH_TABLES:
+        importlib.import_module(room)
+
+
+def shown(where: URL) -> str:
+    """Write the address of a database as people may read it: without its password."""
+    return where.render_as_string(hide_password=True)
 
 
 @contextmanager
@@ -76,6 +117,36 @@ class _SelfClosing(sqlite3.Connection):
 
     def __del__(self) -> None:
         self.close()
+
+
+def _address(data: Path, url: str | None) -> URL:
+    if url is None:
+        return URL.create("sqlite", database=str(data / DATABASE_NAME))
+    try:
+        where = make_url(url)
+        where = where.set(drivername=_DRIVERS.get(where.drivername, where.drivername))
+        backend = where.get_backend_name()
+    except (ArgumentError, ValueError) as error:
+        raise BadSetting(_no_address(url)) from error
+    if backend not in ("sqlite", "postgresql"):
+        raise BadSetting(_no_address(url))
+    return where
+
+
+def _no_address(url: str) -> str:
+    kind = url.partition(":")[0][:20]
+    return (
+        f"{kind!r} is no kind of database that Shelfsight can use: "
+        "give --database an address like postgresql://user@host/name, or leave it out"
+    )
+
+
+def _cure(where: URL, error: BaseException) -> str:
+    if isinstance(error, ImportError):
+        return "pip install 'shelfsight[postgres]'"
+    if where.get_backend_name() == "postgresql":
+        return "check that it runs, and the address, user and password in --database"
+    return "check who may use its folder, or restore the file from a backup"
 
 
 def _harden_sqlite(connection: Any, _record: object) -> None:

@@ -71,11 +71,15 @@ class Workspace:
             StorageUnusable: the folder was never initialized.
         """
         workspace = cls(data, database_url)
-        missing = not workspace.photos.is_dir() or (database_url is None and not workspace.database.is_file())
-        if missing:
+        if not workspace.photos.is_dir():
             raise StorageUnusable(
                 f"{data} is not a Shelfsight data folder: "
                 f"run `shelfsight-cloud init --data {data}` first, or name another with --data"
+            )
+        if database_url is None and not workspace.database.is_file():
+            raise StorageUnusable(
+                f"{data} has no database of its own: name the one it was made with by --database, "
+                f"or make one by `shelfsight-cloud init --data {data}`"
             )
         return workspace
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from cloud.commands.options import DEFAULT_DATA, failures_as_sentences
+from cloud.commands.options import DEFAULT_DATA, database_option, failures_as_sentences
 
 # The order in which a new user needs them. The help stands here, so that showing it imports none of them.
 _COMMANDS = {
@@ -72,6 +72,7 @@ class LazyGroup(click.Group):
     envvar="SHELFSIGHT_CLOUD_DATA",
     help=f"The data folder (default: {DEFAULT_DATA}); a command's own --data goes first.",
 )
+@database_option
 @click.version_option(package_name="shelfsight")
 @click.pass_context
 def main(ctx: click.Context, data: Path | None) -> None:

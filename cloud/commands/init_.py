@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from cloud import signing
-from cloud.commands.options import data_option
+from cloud.commands.options import data_option, database_url
+from cloud.commands.settings import keep_database
 from cloud.workspace import Workspace
 
 
@@ -16,7 +17,10 @@ def command(data: Path) -> None:
 
     Running it again keeps everything that is there.
     """
-    workspace = Workspace.create(data)
+    url = database_url(data)
+    workspace = Workspace.create(data, url)
+    if url is not None:
+        keep_database(data, url)
     signing.create_repository(workspace.metadata, workspace.keys)
     click.echo(f"{data} is ready; devices will trust the root key {signing.fingerprint(workspace.metadata)}")
     click.echo(

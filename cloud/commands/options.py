@@ -5,11 +5,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from cloud.commands.settings import written_settings
+from cloud.commands.settings import written_database, written_settings
 from edge.errors import ShelfsightError
 
 if TYPE_CHECKING:
@@ -19,11 +19,46 @@ DEFAULT_DATA = Path("shelfsight-data")
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
 
+_DATABASE: Final = "cloud.database"
+
+
 def data_option(function: _Decorated) -> _Decorated:
     """Give a command `--data DIR`: its own, else the group's or the environment's, else the default.
 
-    What `cloud.toml` in that folder says of the command becomes the default of its options.
+    What `cloud.toml` in that folder says of the command becomes the default of its options. With it comes
+    `--database URL`, which is not passed on: `database_url` tells it.
     """
+    return _data_option(database_option(function))
+
+
+def database_option(function: _Decorated) -> _Decorated:
+    """Give a command `--database URL`: its own, else the group's, the environment's, the file's."""
+    return click.option(
+        "--database",
+        metavar="URL",
+        expose_value=False,
+        callback=_choose_database,
+        help="Another database than the file in the data folder: postgresql://USER@HOST/NAME.",
+    )(function)
+
+
+def _choose_database(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    if value:
+        ctx.meta[_DATABASE] = value
+
+
+def database_url(data: Path) -> str | None:
+    """Return the address of the database that the running command was given; None is the file in `data`.
+
+    Raises:
+        BadSetting: `cloud.toml` cannot be read, or names something else than an address.
+    """
+    ctx = click.get_current_context(silent=True)
+    given = ctx.meta.get(_DATABASE) if ctx is not None else None
+    return given or written_database(data)
+
+
+def _data_option(function: _Decorated) -> _Decorated:
     return click.option(
         "--data",
         type=click.Path(path_type=Path, file_okay=False),
@@ -52,7 +87,7 @@ def open_workspace(data: Path) -> "Workspace":
     """
     from cloud.workspace import Workspace  # not at the top: it brings SQLAlchemy, which a plain install lacks
 
-    return Workspace.open(data)
+    return Workspace.open(data, database_url(data))
 
 
 def print_json(value: object) -> None:

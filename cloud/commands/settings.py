@@ -1,7 +1,8 @@
 """Reads `cloud.toml`: what the options of the commands are when neither a flag nor the environment says so.
 
-A section a command, a setting an option, named as on the command line:
+A section a command, a setting an option, named as on the command line; before them the database of all:
 
+    database = "postgresql://shelfsight@localhost/shelfsight"
     [serve]
     port = 9000
     [fleet.code]
@@ -10,6 +11,7 @@ A section a command, a setting an option, named as on the command line:
 The environment goes before the file (`SHELFSIGHT_SERVE_PORT=9000`), a flag before both.
 """
 
+import json
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any
 
 import click
 
+from edge.disk import write_atomically
 from edge.errors import BadSetting, StorageUnusable
 
 SETTINGS_FILE = "cloud.toml"
@@ -48,6 +51,37 @@ def written_settings(ctx: click.Context, data: Path) -> dict[str, Any]:
             raise BadSetting(f"{path}: [{where}] has a setting {name!r} that does not exist: {cure}")
         settings[str(known[name])] = value
     return settings
+
+
+def written_database(data: Path) -> str | None:
+    """Return the address of the database that the file names for every command, or None.
+
+    Raises:
+        BadSetting: the file is no TOML, or names something that is no text.
+        StorageUnusable: the file is there and cannot be read.
+    """
+    path = data / SETTINGS_FILE
+    named = _read(path).get("database")
+    if named is not None and not (isinstance(named, str) and named):
+        raise BadSetting(f"{path}: database is {named!r}: write an address, like postgresql://user@host/name")
+    return named
+
+
+def keep_database(data: Path, url: str) -> None:
+    """Write the address of the database into the file, so that every command finds it from now on.
+
+    Raises:
+        BadSetting: the file names another database.
+        StorageUnusable, NoSpace: it cannot be written.
+    """
+    path, named = data / SETTINGS_FILE, written_database(data)
+    if named is not None and named != url:
+        raise BadSetting(f"{path} names another database: change the line `database = …` in it first")
+    if named is None:
+        before = path.read_bytes() if path.is_file() else b""
+        line = f"database = {json.dumps(url, ensure_ascii=False)}\n"
+        # Before every section, for only there is it a setting of all. There may be a password in it.
+        write_atomically(path, line.encode() + before, mode=0o600)
 
 
 def _command_names(ctx: click.Context) -> list[str]:

@@ -1,36 +1,110 @@
 """What the tests of the cloud share: a signed workspace, a catalog of drawn packs, and the server over it."""
 
 import hashlib
+import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
 
 from cloud import signing
 from cloud.app import create_app
 from cloud.catalog import Catalog
+from cloud.database import open_database
 from cloud.workspace import Workspace
 from edge.certificate import CERTIFICATE_FILE, Certificate, read_certificate
 from edge.image import Picture, encode_jpeg
 from edge.model import Model, open_model, write_model
 from edge.products import Product
+from tools.servers import Postgres, postgres_programs, running_postgres
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+# Whose tests ask the database: they run on SQLite and on PostgreSQL.
+ON_BOTH_DATABASES = {
+    f"test_{name}"
+    for name in ("api", "app", "catalog", "console", "events", "fleet", "people", "rollouts", "rollout_rules")
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test that has a workspace, in a module that is named above, on both databases."""
+    if (
+        "database_url" in metafunc.fixturenames
+        and metafunc.module.__name__.split(".")[-1] in ON_BOTH_DATABASES
+    ):
+        metafunc.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Give a real PostgreSQL, one for all tests of this process."""
+    if postgres_programs() is None:
+        if os.environ.get("SHELFSIGHT_REQUIRE_SERVERS") == "1":
+            pytest.fail("SHELFSIGHT_REQUIRE_SERVERS is set, and there is no PostgreSQL")
+        pytest.skip("there is no PostgreSQL: apt-get install postgresql")
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shop_template(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Give the name of a database with our tables, for others to be made like it."""
+    name = postgres.create()
+    with connections_closed():
+        open_database(tmp_path_factory.mktemp("template"), postgres.url(name))
+    return name
+
+
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
+def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """Give the address of an empty shop's database in PostgreSQL, or None for the file in the data folder."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield None
+        return
+    postgres: Postgres = request.getfixturevalue("postgres")
+    name = postgres.create(request.getfixturevalue("shop_template"))
+    with connections_closed():
+        yield postgres.url(name)
+    postgres.drop(name)
+
+
+@contextmanager
+def connections_closed() -> Iterator[None]:
+    """Close the connections to PostgreSQL that were opened meanwhile, as a process does when it ends."""
+    opened: list[Any] = []
+
+    def note(connection: Any, _record: object) -> None:
+        opened.append(connection)
+
+    event.listen(Pool, "connect", note)
+    try:
+        yield
+    finally:
+        event.remove(Pool, "connect", note)
+        for connection in opened:
+            if not isinstance(connection, sqlite3.Connection):
+                connection.close()
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, database_url: str | None) -> Workspace:
     """Give a new data folder with keys and an empty signed repository, as `init` makes it."""
-    made = Workspace.create(tmp_path / "data")
+    made = Workspace.create(tmp_path / "data", database_url)
     signing.create_repository(made.metadata, made.keys)
     return made
 
@@ -61,7 +135,10 @@ def serving(workspace: Workspace, stop_by: signal.Signals = signal.SIGTERM) -> I
     """Run `shelfsight-cloud serve` on a free port in a process of its own; gives its address."""
     command = [sys.executable, "-c", "from cloud.commands import main; main()", "serve", "--port", "0"]
     process = subprocess.Popen(
-        [*command, "--data", str(workspace.data)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [*command, "--data", str(workspace.data), *database_flag(workspace)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     with process:
         assert process.stdout is not None
@@ -75,6 +152,11 @@ def serving(workspace: Workspace, stop_by: signal.Signals = signal.SIGTERM) -> I
             said = process.stdout.read()
             assert process.wait(timeout=10) == 0
     assert said.endswith("Stopped.\n")
+
+
+def database_flag(workspace: Workspace) -> list[str]:
+    """Return what a command needs on its line to find the workspace's database."""
+    return ["--database", workspace.database_url] if workspace.database_url else []
 
 
 def add_pack(catalog: Catalog, number: int, *, price: str | None = None) -> str:

@@ -18,18 +18,22 @@ from cloud.ticking import Ticker
 from cloud.workspace import Workspace
 from edge.errors import StorageUnusable
 from edge.model import Model
-from tests.cloud.conftest import ROOT, serving
+from tests.cloud.conftest import ROOT, database_flag, serving
 
 
 def run(workspace: Workspace, *arguments: str) -> Result:
-    return CliRunner().invoke(main, ["--data", str(workspace.data), *arguments])
+    return CliRunner().invoke(main, ["--data", str(workspace.data), *database_flag(workspace), *arguments])
 
 
 def refuse_to_serve(workspace: Workspace, *arguments: str) -> str:
     """Run `serve` where it cannot listen; give the one line that it says."""
     command = [sys.executable, "-c", "from cloud.commands import main; main()", "serve", *arguments]
     finished = subprocess.run(
-        [*command, "--data", str(workspace.data)], cwd=ROOT, capture_output=True, text=True, check=False
+        [*command, "--data", str(workspace.data), *database_flag(workspace)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert finished.returncode == 1
     assert finished.stdout == ""
@@ -43,7 +47,7 @@ import sys
 from pathlib import Path
 from cloud.app import create_app
 from cloud.workspace import Workspace
-client = create_app(Workspace.open(Path(sys.argv[1]))).test_client()
+client = create_app(Workspace.open(Path(sys.argv[1]), *sys.argv[2:])).test_client()
 for path in ("/", "/healthz", "/metrics", "/v1/catalog", "/v1/releases", "/v1/rollouts", "/v1/fleet"):
     assert client.get(path).status_code == 200, path
 heavy = {"tensorflow", "keras", "annoy", "ai_edge_litert", "tflite_runtime"}
@@ -51,7 +55,7 @@ doors = {"edge.embedder", "edge.matcher", "edge.index", "converter"}
 print(sorted((heavy | doors) & set(sys.modules)))
 """
     finished = subprocess.run(
-        [sys.executable, "-c", script, str(workspace.data)],
+        [sys.executable, "-c", script, str(workspace.data), *database_flag(workspace)[1:]],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -15,8 +15,8 @@ from edge.products import Product
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Catalog:
-    workspace = Workspace.create(tmp_path / "shop")
+def catalog(tmp_path: Path, database_url: str | None) -> Catalog:
+    workspace = Workspace.create(tmp_path / "shop", database_url)
     return Catalog(workspace.sessions(), workspace.photo_storage())
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from cloud.database import open_database, transaction
 from cloud.workspace import Workspace
-from edge.errors import StorageUnusable
+from edge.errors import BadSetting, StorageUnusable
 
 
 def test_a_made_data_folder_can_be_opened_again(tmp_path: Path) -> None:
@@ -46,8 +46,10 @@ def test_a_database_that_is_not_one_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_database_address_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StorageUnusable, match="cannot be opened"):
+    with pytest.raises(BadSetting, match="'no-such-database' is no kind of database"):
         open_database(tmp_path, "no-such-database://somewhere")
+    with pytest.raises(BadSetting, match="is no kind of database"):
+        open_database(tmp_path, "shop.db")
 
 
 def test_sqlite_writes_through_to_the_disk_and_lets_readers_read(tmp_path: Path) -> None:
