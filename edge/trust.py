@@ -3,6 +3,7 @@
 The only door to python-tuf on a device. It verifies roots, timestamp, snapshot and targets, and gives the
 length and hash of a manifest; every byte comes through `edge.transport`. What is trusted lies in `trust/` of
 the device folder: the first root, as the enrollment code named it, and python-tuf's own metadata beside it.
+`edge.trust_floor` keeps that a second time, and judges expiry where the clock of this device is behind.
 """
 
 import base64
@@ -10,6 +11,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tuf.api.exceptions import (
@@ -38,8 +40,8 @@ from edge.errors import (
 )
 from edge.release_files import delete, sync_file
 from edge.transport import Transport
+from edge.trust_floor import FIRST_ROOT, TrustFloor
 
-_FIRST_ROOT = "first_root.json"  # python-tuf keeps its own files beside it
 _MOST_MANIFEST_BYTES = 16 * 1024 * 1024
 
 
@@ -56,10 +58,16 @@ class Trust:
 
     def __init__(self, folder: Path, transport: Transport) -> None:
         self._trust = folder / "trust"
+        self._floor = TrustFloor(folder)
         self._transport = transport
 
-    def manifest_of(self, version: int, assortment: str = "") -> SignedManifest:
+    def manifest_of(
+        self, version: int, assortment: str = "", *, not_before: datetime | None = None
+    ) -> SignedManifest:
         """Ask the server what is signed about release `version` of an assortment, and verify it.
+
+        `not_before` is a moment (with its time zone) that is proven to be past, as the signed date of a
+        release that is here: a clock that is behind it is not believed.
 
         Raises:
             BadSignature: Keys that this device does not trust, or nobody signed this release.
@@ -75,7 +83,9 @@ class Trust:
             client = self._client()
             client.refresh()
             target = client.get_targetinfo(name)
-        _sync_tree(self._trust)
+            _sync_tree(self._trust)
+            self._floor.lift()
+            self._check_time(not_before)
         if target is None:
             raise BadSignature(f"{server} offers {what}, which nobody signed: publish it again.")
         sha256 = target.hashes.get("sha256", "")
@@ -84,17 +94,28 @@ class Trust:
         return SignedManifest(target.length, sha256)
 
     def _client(self) -> TufClient:
-        try:
-            first_root = (self._trust / _FIRST_ROOT).read_bytes()
-            return TufClient(
-                str(self._trust),
-                metadata_base_url="/v1/metadata/",
-                fetcher=_Fetcher(self._transport),
-                config=UpdaterConfig(prefix_targets_with_hash=False),
-                bootstrap=first_root,
+        for left_behind in self._trust.glob("tmp*"):  # by python-tuf, when it was killed
+            delete(left_behind)
+        first_root = self._floor.restore()
+        if first_root is None:
+            raise NotEnrolled(f"{self._trust} holds no trusted root: enroll this device again.")
+        return TufClient(
+            str(self._trust),
+            metadata_base_url="/v1/metadata/",
+            fetcher=_Fetcher(self._transport),
+            config=UpdaterConfig(prefix_targets_with_hash=False),
+            bootstrap=first_root,
+        )
+
+    def _check_time(self, not_before: datetime | None) -> None:
+        """Refuse what was still in force by this device's clock, but not by the time that is proven."""
+        found = self._floor.expired(not_before)
+        if found is not None:
+            raise Freeze(
+                f"the {found.role} signatures of {self._transport.base_url} ran out at "
+                f"{_minute(found.expires)}, and it is proven to be {_minute(found.proven)} or later: run "
+                f"`shelfsight-cloud tick` there, and set this device's clock, which says {_clock()}."
             )
-        except (FileNotFoundError, RepositoryError) as error:
-            raise NotEnrolled(f"{self._trust} holds no trusted root: enroll this device again.") from error
 
 
 def manifest_name(version: int, assortment: str = "") -> str:
@@ -131,13 +152,13 @@ def trust_root(folder: Path, root_json: bytes, fingerprint: str) -> None:
         ) from error
     trust = folder / "trust"
     try:
-        known = (trust / _FIRST_ROOT).read_bytes() if (trust / _FIRST_ROOT).is_file() else None
+        known = (trust / FIRST_ROOT).read_bytes() if (trust / FIRST_ROOT).is_file() else None
         if known != root_json:
             delete(trust)
         trust.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(error, trust) from error
-    write_atomically(trust / _FIRST_ROOT, root_json)
+    write_atomically(trust / FIRST_ROOT, root_json)
     sync_folder(folder)
 
 
@@ -176,7 +197,8 @@ def _judged(server: str, trust: Path) -> Iterator[None]:
     except ExpiredMetadataError as error:
         raise Freeze(
             f"the signatures of {server} have expired ({error}): run `shelfsight-cloud tick` there "
-            "(`shelfsight-cloud keys` for root and targets), and check this device's clock."
+            "(`shelfsight-cloud keys` for root and targets), or set this device's clock, which says "
+            f"{_clock()}, if it is wrong."
         ) from error
     except BadVersionNumberError as error:
         raise Rollback(
@@ -200,8 +222,17 @@ def _judged(server: str, trust: Path) -> Iterator[None]:
         raise storage_error(error, trust) from error
 
 
+def _clock() -> str:
+    return _minute(datetime.now(UTC))
+
+
+def _minute(when: datetime) -> str:
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
 def _sync_tree(folder: Path) -> None:
     # python-tuf renames without fsync: after a power cut its files could be there and empty.
     for path in folder.rglob("*.json"):
         sync_file(path)
+    sync_folder(folder / "root_history")
     sync_folder(folder)

@@ -12,13 +12,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from edge.disk import sha256_file, storage_error
 from edge.errors import (
     BadManifest,
-    Freeze,
     HashMismatch,
     Incompatible,
     NoSpace,
@@ -40,7 +39,6 @@ Progress = Callable[[int, int], None]
 
 _INDEX_TO_BASE = 10  # an Annoy file takes six to nine times the bytes of its base segment
 _SPARE_BYTES = 1024 * 1024
-_CLOCK_SLACK = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +147,6 @@ class Updater:
         here = self._installation
         # First by its number alone: what was refused once must not cost a byte at every poll.
         check_version(version, current=here.current_version(), floor=here.floor(), set_aside=here.set_aside())
-        self._check_clock()
         manifest = self._manifest(version, assortment)
         release = Release.from_bytes(manifest)
         if release.version != version:
@@ -177,21 +174,11 @@ class Updater:
 
     # Trust -----------------------------------------------------------------------------------------------
 
-    def _check_clock(self) -> None:
-        """Refuse to judge expiry by a clock that is behind the signed date of the release in use."""
+    def _manifest(self, version: int, assortment: str) -> bytes:
         current = self._installation.current_version()
         release = read_manifest(self._installation.current()) if current is not None else None
-        if release is None:
-            return
-        made, now = datetime.fromisoformat(release.created), datetime.now(UTC)
-        if now < made - _CLOCK_SLACK:
-            raise Freeze(
-                f"this device's clock says {now:%Y-%m-%d %H:%M}, before release {release.version} "
-                f"was made ({made:%Y-%m-%d %H:%M}), so no signature can be judged: set the clock."
-            )
-
-    def _manifest(self, version: int, assortment: str) -> bytes:
-        signed = self._trust.manifest_of(version, assortment)
+        made = datetime.fromisoformat(release.created) if release is not None else None
+        signed = self._trust.manifest_of(version, assortment, not_before=made)
         data = self._transport.get_bytes(f"/v1/files/{signed.sha256}", max_bytes=signed.length)
         if data is None:
             raise ServerUnreachable(

@@ -565,17 +565,6 @@ def test_expired_metadata_is_refused(
     running.refuses(4, Freeze, "shelfsight-cloud tick.*clock")
 
 
-def test_a_clock_behind_the_release_in_use_is_told(
-    device: Device, repository: RepositorySimulator, made: list[Made]
-) -> None:
-    tomorrow = (datetime.now(UTC) + timedelta(days=3)).isoformat()
-    future = replace(made[0], release=replace(made[0].release, created=tomorrow))
-    repository.add_release(future)
-    device.update(1)
-    repository.add_release(made[1])
-    device.refuses(2, Freeze, "set the clock")
-
-
 def test_a_newer_format_is_refused_by_name(
     running: Device, repository: RepositorySimulator, made: list[Made]
 ) -> None:
