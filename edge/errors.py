@@ -192,11 +192,16 @@ class DelegateFailed(NextDelegate):
 
 
 class TryLater(ShelfsightError):
-    """Nothing is wrong here: wait, then try again. `retry_after` is what the server asked for, in seconds."""
+    """Nothing is wrong here: wait, then try again.
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    `retry_after` is what the server asked for, in seconds, `status` the HTTP status with which it refused;
+    each is None where there was none.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, status: int | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.status = status
 
 
 class ServerUnreachable(TryLater):

@@ -6,11 +6,13 @@ whoever holds their hash (`edge.updater`). Every failure of the network, of TLS 
 an error of `edge.errors`.
 """
 
+import gzip
 import json
 import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -51,10 +53,20 @@ _CHUNK = 64 * 1024
 _JSON_BYTES = 4 * 1024 * 1024
 _WORDS_BYTES = 4096  # of an error's body: enough for its sentence
 _LONGEST_RETRY_S = 24 * 3600.0
+_GZIP_LEVEL = 5  # of what a device sends: it is small, and a slow CPU packs it
 _PATH = re.compile(r"/?([A-Za-z0-9_-][A-Za-z0-9._-]*/?){1,16}")
 
 Progress = Callable[[int], None]
 """Told how many bytes arrived, after each piece."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """What a server answered: the HTTP status, the headers by their names in small letters, and the body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class Transport:
@@ -115,15 +127,33 @@ class Transport:
         with self._open("GET", path) as response:
             return self._json(response, path)
 
-    def post_json(self, path: str, body: Mapping[str, object]) -> Any:
-        """Send `body` as JSON to `path` and return the JSON that comes back.
+    def post_json(self, path: str, body: Mapping[str, object], *, packed: bool = False) -> Any:
+        """Send `body` as JSON to `path`, `packed` by gzip or not, and return the JSON that comes back.
 
         Raises:
+            TryLater: The server refuses the request; `status` is 415 where it does not unpack.
             ServerUnreachable, ServerBusy, TransferBroken, AccessDenied: as for every request.
         """
         data = json.dumps(body, allow_nan=False).encode()
-        with self._open("POST", path, {"Content-Type": "application/json"}, data) as response:
+        headers = {"Content-Type": "application/json"}
+        if packed:
+            data = gzip.compress(data, _GZIP_LEVEL, mtime=0)
+            headers["Content-Encoding"] = "gzip"
+        with self._open("POST", path, headers, data) as response:
             return self._json(response, path)
+
+    def exchange(
+        self, method: str, path: str, *, headers: Mapping[str, str], body: bytes | None, max_bytes: int
+    ) -> Exchanged:
+        """Pass somebody's request on to `path`, and give what the server answers, whatever its status.
+
+        Raises:
+            Oversize, CutShort, Slow: The body is longer than `max_bytes`, ended early, or dripped.
+            ServerUnreachable: No answer.
+        """
+        with self._open(method, path, headers, body, judged=False) as response:
+            answered = {name.lower(): value for name, value in response.headers.items()}
+            return Exchanged(response.status, answered, self._body(response, path, max_bytes))
 
     def put_bytes(self, path: str, data: bytes, *, content_type: str) -> Any:
         """Send `data` to be kept at `path`, and return the JSON that comes back.
@@ -220,6 +250,7 @@ class Transport:
         body: bytes | None = None,
         *,
         may_be_absent: bool = False,
+        judged: bool = True,
         limit_s: float | None = 0.0,
         silence_s: float | None = None,
     ) -> Iterator[urllib3.BaseHTTPResponse]:
@@ -243,7 +274,7 @@ class Transport:
         try:
             absent = response.status == 404 and may_be_absent
             beyond = response.status == 416
-            if not (absent or beyond):
+            if judged and not (absent or beyond):
                 self._check_status(response, path)
             yield response
             done = response.length_remaining == 0
@@ -275,13 +306,17 @@ class Transport:
         if status == 429 or status >= 500:
             raise ServerBusy(
                 f"{self.base_url} cannot answer now ({status}{said}): try again later.",
-                retry_after=_retry_after(response.headers.get("Retry-After")),
+                retry_after=_retry_after(response.headers.get("Retry-After"), response.headers.get("Date")),
+                status=status,
             )
         if status == 404:
             raise ServerUnreachable(
                 f"{self._url(path)} is not there (404{said}): check that {self.base_url} is the sync server."
             )
-        raise TryLater(f"{self._url(path)} refuses the request ({status}{said}): look at the server's log.")
+        raise TryLater(
+            f"{self._url(path)} refuses the request ({status}{said}): look at the server's log.",
+            status=status,
+        )
 
     def _words(self, response: urllib3.BaseHTTPResponse, path: str) -> str:
         """Return what the server says about its refusal as `, sentence`, or nothing."""
@@ -435,15 +470,27 @@ def _said_clearly(base_url: str, during: str | None = None) -> Iterator[None]:
         ) from error
 
 
-def _retry_after(value: str | None) -> float | None:
-    """Read Retry-After (RFC 9110, 10.2.3), seconds or a date, as seconds from now, a day at most."""
+def _retry_after(value: str | None, sent: str | None = None) -> float | None:
+    """Read Retry-After (RFC 9110, 10.2.3), seconds or a date, as seconds from now, a day at most.
+
+    A date counts from the server's own, `sent`, where it said one: this device's clock may stand anywhere.
+    """
     if value is None:
         return None
     try:
         seconds = float(value)
     except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(value).astimezone(UTC) - datetime.now(UTC)).total_seconds()
-        except ValueError:
+        until, since = _http_date(value), _http_date(sent)
+        if until is None:
             return None
+        seconds = (until - (since or datetime.now(UTC))).total_seconds()
     return min(max(0.0, seconds), _LONGEST_RETRY_S)  # in this order, NaN becomes 0
+
+
+def _http_date(value: str | None) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        return parsedate_to_datetime(value).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
