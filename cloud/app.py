@@ -2,7 +2,7 @@
 
 from flask import Flask, Response
 
-from cloud import api, console, people, problems
+from cloud import api, console, people, problems, proposals_api, proposals_page
 from cloud.rooms import Rooms
 from cloud.workspace import Workspace
 
@@ -23,7 +23,13 @@ def create_app(workspace: Workspace, *, people_anywhere: bool = False) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     Rooms.open(workspace, people_anywhere=people_anywhere).attach(app)
     problems.register(app)
-    for blueprint in (api.blueprint, people.blueprint, console.blueprint):
+    for blueprint in (
+        api.blueprint,
+        proposals_api.blueprint,
+        people.blueprint,
+        console.blueprint,
+        proposals_page.blueprint,
+    ):
         app.register_blueprint(blueprint)
     app.after_request(_harden)
     return app

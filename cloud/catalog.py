@@ -129,6 +129,18 @@ class Catalog:
             )
             return [_product(row) for row in rows]
 
+    def find(self, sku: str, gtin: str | None = None) -> Product | None:
+        """Return the product with this SKU, else the one with this GTIN; None where the catalog has neither.
+
+        Raises:
+            StorageUnusable: the database refused.
+        """
+        same = [ProductRow.sku == sku, *([ProductRow.gtin == gtin] if gtin is not None else [])]
+        query = select(ProductRow).where(ProductRow.removed_at.is_(None), or_(*same))
+        with transaction(self._sessions) as session:
+            row = session.scalars(query.order_by(ProductRow.sku != sku, ProductRow.sku).limit(1)).first()
+            return None if row is None else _product(row)
+
     def page(self, search: str = "", *, offset: int = 0, limit: int = 24) -> CatalogPage:
         """Return products `offset` to `offset + limit`, sorted by SKU, as people look through them.
 
