@@ -39,6 +39,7 @@ _ROOMS_WITH_TABLES = (
     "cloud.wave",
     "cloud.fleet",
     "cloud.events",
+    "cloud.proposals",
 )
 _BUSY_TIMEOUT_S = 30
 _CONNECT_TIMEOUT_S = 10

@@ -16,6 +16,7 @@ def upgrade() -> None:
     op.add_column("devices", sa.Column("store", TEXT))
     op.create_index("ix_devices_store", "devices", ["store"])
     _make_stores()
+    _make_proposals()
     _key_releases_by_assortment()
 
 
@@ -41,6 +42,44 @@ def _make_stores() -> None:
         sa.Column("assortment", TEXT, nullable=False),
         sa.Column("after", WHOLE, nullable=False),
     )
+
+
+def _make_proposals() -> None:
+    moment = sa.DateTime()
+    op.create_table(
+        "proposals",
+        sa.Column("id", TEXT, primary_key=True),
+        *(sa.Column(name, TEXT, nullable=False) for name in ("sku", "title", "category")),
+        *(sa.Column(name, TEXT) for name in ("gtin", "price")),
+        sa.Column("state", TEXT, nullable=False),
+        sa.Column("target", TEXT),
+        sa.Column("release", WHOLE),
+        sa.Column("created", moment, nullable=False),
+        sa.Column("decided", moment),
+        sa.Column("look_alikes", sa.JSON(), nullable=False),
+    )
+    op.create_table(
+        "proposal_sources",
+        *(
+            sa.Column(name, TEXT, primary_key=name == "id", nullable=False)
+            for name in ("id", "proposal", "device")
+        ),
+        sa.Column("at", moment, nullable=False),
+    )
+    op.create_table(
+        "proposal_photos",
+        *(sa.Column(name, TEXT, primary_key=True) for name in ("proposal", "sha256")),
+        sa.Column("device", TEXT, nullable=False),
+        sa.Column("received", moment),
+    )
+    indexed = {
+        "proposals": ("sku", "gtin", "state"),
+        "proposal_sources": ("proposal", "device"),
+        "proposal_photos": ("sha256", "device"),
+    }
+    for table, columns in indexed.items():
+        for column in columns:
+            op.create_index(f"ix_{table}_{column}", table, [column])
 
 
 def _key_releases_by_assortment() -> None:
