@@ -124,9 +124,7 @@ class Installation:
         """
         version = self.proven_version()
         if version is None:
-            raise NoRelease(
-                f"no release is proven in {self.folder} and not in use: wait for an offer."
-            )
+            raise NoRelease(f"no release is proven in {self.folder} and not in use: wait for an offer.")
         return self._release(version)
 
     def floor(self) -> int:
@@ -194,7 +192,7 @@ class Installation:
         """
         staging = self.staging(release.version)
         wanted = release.files if needed is None else needed
-        installed, unfinished = self._folders(), self._unfinished()
+        installed, unfinished = self.folders(), self._unfinished()
         missing = tuple(entry for entry in wanted if not carry_file(entry, staging, installed, unfinished))
         for version in self._versions(self._incoming, whole=False):
             if version != release.version:
@@ -236,7 +234,7 @@ class Installation:
         write_left_out(staging, {entry.sha256 for entry in release.files} - names)
         write_atomically(staging / MANIFEST, release_bytes)
         write_atomically(staging / SEAL, json.dumps(hashlib.sha256(release_bytes).hexdigest()).encode())
-        carry_index(release, staging, self._folders())
+        carry_index(release, staging, self.folders())
         self._prepare(release, staging, prepare)
         for path in staging.iterdir():
             sync_file(path)
@@ -365,6 +363,10 @@ class Installation:
         found = [each for each in known_rotten(self._ledger) if self.release_folder(each.release).is_dir()]
         current = self.current_version()
         return tuple(sorted(found, key=lambda each: (each.release != current, -each.release, each.name)))
+
+    def folders(self) -> list[Path]:
+        """Return the folders of the releases here, newest first."""
+        return [self._release(version) for version in reversed(self._versions(self._releases))]
 
     def release_folder(self, version: int) -> Path:
         """Return where an installed release lies."""
@@ -544,10 +546,6 @@ class Installation:
             return []
         versions = [int(name) for name in names if _VERSION.fullmatch(name)]
         return sorted(v for v in versions if not whole or (folder / str(v) / MANIFEST).is_file())
-
-    def _folders(self) -> list[Path]:
-        """Return the folders of the releases here, newest first."""
-        return [self._release(version) for version in reversed(self._versions(self._releases))]
 
     def _unfinished(self) -> list[Path]:
         return [self._incoming / str(version) for version in self._versions(self._incoming, whole=False)]

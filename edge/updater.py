@@ -7,7 +7,6 @@ A refusal, whatever it is, leaves the release in use as it was.
 """
 
 import hashlib
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,30 +14,27 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from edge.disk import sha256_file, storage_error
+from edge.compaction import merge_segments
+from edge.disk import sha256_file, write_atomically
 from edge.errors import (
     BadManifest,
     HashMismatch,
     Incompatible,
-    NoSpace,
     Rollback,
+    SegmentBroken,
     ServerUnreachable,
     ShelfsightError,
     TrialFailed,
 )
-from edge.installation import Installation
-from edge.matcher import Matcher, check_golden
+from edge.gathering import Gathering, Merge, Progress
+from edge.installation import Installation, Prepare, Trial
+from edge.matcher import Matcher, check_golden, prepare_release_folder
+from edge.mending import Mended, Mending
 from edge.model import choose_variant
 from edge.release import FileEntry, Release, check_offer, check_version
-from edge.release_files import delete, part_path, read_manifest, rename
+from edge.release_files import MANIFEST, opened_segments, read_manifest
 from edge.transport import Transport
 from edge.trust import Trust
-
-Progress = Callable[[int, int], None]
-"""Told (bytes that are here, bytes in all) of the files being fetched."""
-
-_INDEX_TO_BASE = 10  # an Annoy file takes six to nine times the bytes of its base segment
-_SPARE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +42,7 @@ class UpdateReport:
     """Tell what an update did: the version installed now or None, the version in use, and what it cost.
 
     `bytes_received` counts everything that came over the wire, metadata too; `files` the files fetched. With
-    files and nothing `installed`, the release in use got what it lacked.
+    files and nothing `installed` or `proven` now, the release in use got what it lacked.
     """
 
     installed: int | None
@@ -54,6 +50,7 @@ class UpdateReport:
     bytes_received: int
     files: int
     seconds: float
+    proven: int | None = None
 
 
 class Updater:
@@ -61,8 +58,9 @@ class Updater:
 
     `device_class` is what releases may restrict themselves to. Of the network files only those are fetched
     that this device runs: variants of the `targets` (None: all) and for the CPU, and the one that is named by
-    `variant`. `free_bytes` tells how much room a folder has; `trial` is what a release must pass (its golden
-    photos, answered by this device's own code).
+    `variant`. `free_bytes` tells how much room a folder has. `merge` makes a file out of segments, `prepare`
+    makes a release ready, and `trial` is what it must pass (its golden photos, answered by this device's own
+    code); whoever has processes to spare runs these three there.
     """
 
     def __init__(
@@ -74,23 +72,33 @@ class Updater:
         targets: frozenset[str] | None = None,
         variant: str | None = None,
         free_bytes: Callable[[Path], int] | None = None,
-        trial: Callable[[Path], None] | None = None,
+        merge: Merge = merge_segments,
+        prepare: Prepare = prepare_release_folder,
+        trial: Trial | None = None,
     ) -> None:
         self._installation = installation
         self._transport = transport
         self._trust = Trust(installation.folder, transport)
+        self._gathering = Gathering(installation, transport, free_bytes=free_bytes, merge=merge)
         self._device_class = device_class
         self._targets = targets
         self._variant = variant
-        self._free_bytes = free_bytes or _free_bytes
+        self._prepare = prepare
         self._trial = trial or (lambda folder: check_golden(Matcher.open(folder, variant=variant), folder))
 
     def update(
-        self, offered: int | None, *, assortment: str = "", progress: Progress | None = None
+        self,
+        offered: int | None,
+        *,
+        assortment: str = "",
+        shadow: bool = False,
+        progress: Progress | None = None,
     ) -> UpdateReport:
         """Install the offered version and bring it into use; None or the version in use costs no request.
 
-        A release is offered for one `assortment`, the products of one store; empty is the whole catalog.
+        A release is offered for one `assortment`, the products of one store; empty is the whole catalog. One
+        offered as a `shadow` is proven and kept out of use; offered again without, it comes into use without
+        another file or trial.
 
         But where this device runs other network files than it did, the release in use is given those first.
         A download that was cut goes on where it ended at the next call.
@@ -98,29 +106,53 @@ class Updater:
         Raises:
             BadSignature, HashMismatch, Freeze, Rollback, BadManifest, FormatTooNew, Incompatible,
             NoSpace, TrialFailed: The offer is refused; the release in use stays.
-            ServerUnreachable, ServerBusy, TransferBroken, TryLater: Not now; what came is kept.
+            ServerUnreachable, ServerBusy, TransferBroken, OutOfBudget, TryLater: Not now; what came is kept.
             AccessDenied, NotEnrolled, StorageUnusable, RuntimeMissing: A person has to see to it.
         """
+        here = self._installation
         began, counted = time.monotonic(), self._transport.bytes_received
-        installed, files = None, 0
-        with self._installation.lock():
-            self._installation.recover()
-            if offered is None or offered == self._installation.current_version():
+        taken, files = None, 0
+        with here.lock():
+            here.recover()
+            if offered in (None, here.current_version()) or (shadow and offered == here.proven_version()):
                 files = self._complete(progress)
             else:
-                files = self._take(offered, assortment, progress)
-                installed = offered
+                assert offered is not None, "None is in the tuple above"
+                files = self._take(offered, assortment, shadow, progress)
+                taken = offered
         return UpdateReport(
-            installed=installed,
-            current=self._installation.current_version(),
+            installed=None if shadow else taken,
+            current=here.current_version(),
             bytes_received=self._transport.bytes_received - counted,
             files=files,
             seconds=time.monotonic() - began,
+            proven=taken if shadow else None,
         )
 
-    def _take(self, version: int, assortment: str, progress: Progress | None) -> int:
+    def repair(self) -> tuple[Mended, ...]:
+        """Mend what a scrub found rotten, by fetching or building it again; return what was mended.
+
+        Whoever answers meanwhile goes on with what is mapped. What another release holds is not fetched.
+
+        Raises:
+            HashMismatch, NoSpace, StorageUnusable, TryLater, AccessDenied: as `update`; what is not mended
+                yet stays known.
+        """
+        if not self._installation.rotten():
+            return ()
+        mending = Mending(
+            self._installation,
+            self._transport,
+            self._gathering,
+            prepare=self._prepare,
+            needed=self._needed,
+        )
+        with self._installation.lock():
+            return mending.mend_all()
+
+    def _take(self, version: int, assortment: str, shadow: bool, progress: Progress | None) -> int:
         try:
-            return self._bring(version, assortment, progress)
+            return self._bring(version, assortment, shadow, progress)
         except (Rollback, TrialFailed, Incompatible):
             # It stays where it is, maybe for long: what its own release lacks must not wait for that.
             with suppress(ShelfsightError):
@@ -133,17 +165,21 @@ class Updater:
         release = read_manifest(here.current()) if here.current_version() is not None else None
         if release is None:
             return 0
-        needed = release.needed_files(self._targets, self._variant)
+        needed = self._needed(release)
         lacking = here.lacking(release, needed)
         if not lacking:
             return 0
-        missing = here.link_known(release, lacking)
-        self._check_space(release, missing)
-        self._fetch(release, missing, progress)
+        files = self._gathering.gather(release, lacking, progress, indexed=True)
         here.complete(release, needed)
-        return len(missing)
+        return files
 
-    def _bring(self, version: int, assortment: str, progress: Progress | None) -> int:
+    def _needed(self, release: Release) -> tuple[FileEntry, ...]:
+        """List what this device needs of an installed release, by the segments that it answers from."""
+        folder = self._installation.release_folder(release.version)
+        whole = opened_segments(release, folder) != release.segments
+        return release.needed_files(self._targets, self._variant, whole=whole)
+
+    def _bring(self, version: int, assortment: str, shadow: bool, progress: Progress | None) -> int:
         here = self._installation
         # First by its number alone: what was refused once must not cost a byte at every poll.
         check_version(version, current=here.current_version(), floor=here.floor(), set_aside=here.set_aside())
@@ -164,13 +200,23 @@ class Updater:
         )
         # A misspelled setting of this device must not condemn the release in its trial.
         choose_variant(release.variants, self._variant, f"release {version}", Incompatible)
-        needed = release.needed_files(self._targets, self._variant)
-        missing = here.link_known(release, needed)
-        self._check_space(release, missing, index=_INDEX_TO_BASE * release.file(release.segments[0]).size)
-        self._fetch(release, missing, progress)
-        here.install(release, manifest, needed)
-        here.try_out(version, self._trial)
-        return len(missing)
+        files = self._install(release, manifest, progress)
+        (here.prove if shadow else here.try_out)(version, self._trial)
+        return files
+
+    def _install(self, release: Release, manifest: bytes, progress: Progress | None) -> int:
+        """Gather and install a release; where its segments do not merge as signed, by its whole base."""
+        files = 0
+        write_atomically(self._installation.staging(release.version) / MANIFEST, manifest)
+        for whole in (False, True):
+            needed = release.needed_files(self._targets, self._variant, whole=whole)
+            files += self._gathering.gather(release, needed, progress, indexed=False)
+            try:
+                self._installation.install(release, manifest, needed, prepare=self._prepare)
+                break
+            except SegmentBroken:
+                continue  # which is raised only where there is a whole base that was not tried
+        return files
 
     # Trust -----------------------------------------------------------------------------------------------
 
@@ -179,6 +225,9 @@ class Updater:
         release = read_manifest(self._installation.current()) if current is not None else None
         made = datetime.fromisoformat(release.created) if release is not None else None
         signed = self._trust.manifest_of(version, assortment, not_before=made)
+        staged = self._installation.staging(version) / MANIFEST
+        if staged.is_file() and sha256_file(staged) == signed.sha256:
+            return staged.read_bytes()  # an update that was cut short brought it
         data = self._transport.get_bytes(f"/v1/files/{signed.sha256}", max_bytes=signed.length)
         if data is None:
             raise ServerUnreachable(
@@ -187,65 +236,3 @@ class Updater:
         if len(data) != signed.length or hashlib.sha256(data).hexdigest() != signed.sha256:
             raise HashMismatch(f"the manifest of release {version} is not the signed one: publish it again.")
         return data
-
-    # Files -----------------------------------------------------------------------------------------------
-
-    def _check_space(self, release: Release, missing: tuple[FileEntry, ...], index: int = 0) -> None:
-        """Refuse what the disk cannot hold; `index` is the bytes of what is built from it here."""
-        staging = self._installation.staging(release.version)
-        held = sum(_size(part_path(staging, entry)) for entry in missing)
-        needed = sum(entry.size for entry in missing) - held + index + _SPARE_BYTES
-        free = self._free_bytes(staging)
-        if needed > free:
-            raise NoSpace(
-                f"release {release.version} needs {needed} more bytes, and the disk of "
-                f"{self._installation.folder} has {free} free: free some space there."
-            )
-
-    def _fetch(self, release: Release, missing: tuple[FileEntry, ...], progress: Progress | None) -> None:
-        staging = self._installation.staging(release.version)
-        total = sum(entry.size for entry in missing)
-        done = 0
-        for entry in missing:
-            part = part_path(staging, entry)
-            if not self._fetched(part, entry, _from(done, total, progress)):
-                delete(part)  # a part may be of other bytes; the whole is asked for once more
-                if not self._fetched(part, entry, _from(done, total, progress)):
-                    delete(part)
-                    raise HashMismatch(
-                        f"{self._transport.base_url} holds other bytes for file {entry.sha256} of release "
-                        f"{release.version} than were signed: publish it again."
-                    )
-            rename(part, staging / entry.sha256)
-            done += entry.size
-
-    def _fetched(self, part: Path, entry: FileEntry, tell: Callable[[int], None]) -> bool:
-        arrived = _size(part)
-        tell(arrived)
-
-        def count(received: int) -> None:
-            nonlocal arrived
-            arrived += received
-            tell(arrived)
-
-        self._transport.download(f"/v1/files/{entry.sha256}", part, size=entry.size, progress=count)
-        return sha256_file(part) == entry.sha256
-
-
-def _free_bytes(folder: Path) -> int:
-    try:
-        return shutil.disk_usage(folder).free
-    except OSError as error:
-        raise storage_error(error, folder) from error
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _from(done: int, total: int, progress: Progress | None) -> Callable[[int], None]:
-    def tell(arrived: int) -> None:
-        if progress is not None:
-            progress(done + arrived, total)
-
-    return tell
