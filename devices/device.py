@@ -13,8 +13,10 @@ from devices.config import OUTBOX_FILE, Settings
 from devices.enrollment import read_enrollment
 from devices.execution import Execution, Running
 from devices.execution_report import last_execution, remember_execution
+from devices.line import Line
+from devices.live import LiveRelease
 from devices.sync_report import SyncReport, remember_sync
-from edge.delegates import delegate_order
+from devices.trial import Trial
 from edge.errors import (
     Incompatible,
     NextDelegate,
@@ -51,13 +53,13 @@ class Device:
         self._tells = tells
         self.installation = Installation(settings.data)
         self._execution = Execution(settings)
-        self._running: Running | None = None
-        self._opened: tuple[int | None, int] = (None, 0)
+        self._live = LiveRelease(self._open_release, self.installation.edition)
         self._local = LocalProducts(settings.data)
         self._learned = self._local.edition()
         self._seeing = threading.Lock()
         self._syncing = threading.Lock()
         self._opening = threading.Lock()
+        self.line = Line()
         self._outbox: Outbox | None = None
 
     # See ------------------------------------------------------------------------------------------------
@@ -87,7 +89,7 @@ class Device:
                 answers = running.ask_all([_question(photo, count) for photo in photos])
             except (NextDelegate, StepBack):
                 # The next photo opens the release anew, or the one before, if its golden photos fail too.
-                self._leave()
+                self._live.leave()
                 raise
             if running.matcher is not before:
                 self._tell_fallback(running)
@@ -114,33 +116,22 @@ class Device:
     def _current(self) -> Running:
         # Asked first: what a new release takes over is dropped after that release is there.
         learned = self._local.edition()
-        running = self._current_release()
+        running = self._live.current()
         if self._learned != learned:
             running.take_local()
             self._learned = learned
         return running
 
-    def _current_release(self) -> Running:
-        edition = self.installation.edition()
-        if self._running is None or self._opened != edition:
-            self._leave()  # so that two releases are never in memory at once
-            self._running = self._open_release()
-            stepped_back = self._running.matcher.release.version != edition[0]
-            self._opened = self.installation.edition() if stepped_back else edition
-        return self._running
+    def _open_release(self, before: Running | None) -> Running | None:
+        """Open the current release, or the last good one before it when it does not answer as it should.
 
-    def _leave(self) -> None:
-        if self._running is not None:
-            self._running.close()
-        self._running = None
-
-    def _open_release(self) -> Running:
-        """Open the current release, or the last good one before it when it does not answer as it should."""
+        None: that is the one `before`, which is open.
+        """
         while True:
             folder = self.installation.current()
             failing = self.installation.current_version()
             try:
-                running = self._execution.open(folder)
+                running = self._execution.open(folder, before=before)
             except (StepBack, TrialFailed, Incompatible) as error:
                 back = self.installation.step_back(str(error), failed=failing)
                 if failing is not None and (back is None or back < failing):  # no update came in between
@@ -148,6 +139,8 @@ class Device:
                     self.record("rolled_back", told)
                 if back is None:
                     raise
+                if before is not None and back == before.matcher.release.version:
+                    return None
             else:
                 with suppress(NoSpace, StorageUnusable):
                     self.installation.end_start()
@@ -169,23 +162,18 @@ class Device:
                 self.record("fell_back", report.to_event())
             remember_execution(self.settings.data, report)
 
+    def trial(self) -> Trial:
+        """Give what makes a release ready and tries whether this device can answer from it, to be closed."""
+        return Trial(self.settings, self.installation.current)
+
     def try_release(self, folder: Path) -> None:
         """Try whether this device can answer from the release in `folder`, which is not in use yet.
 
-        What runs in this process is tried first: a vendor's delegate may be in use for the present release,
-        and whether it runs this one decides nothing here.
-
         Raises:
-            StepBack, TrialFailed, Incompatible: it does not work here, by whatever delegate.
-            BadSetting, RuntimeMissing: this device is at fault, not the release.
-            TryLater: a delegate that it takes is in use.
+            ShelfsightError: as `Trial.try_out`.
         """
-        order = sorted(delegate_order(self.settings.delegates), key=lambda each: each.isolated)
-        execution = Execution(replace(self.settings, delegates=tuple(each.name for each in order)))
-        try:
-            execution.open(folder).close()
-        finally:
-            execution.close()
+        with self.trial() as trial:
+            trial.try_out(folder)
 
     # Events ---------------------------------------------------------------------------------------------
 
@@ -295,6 +283,7 @@ class Device:
                 raise
             report = replace(report, reached=at, seconds=round(time.monotonic() - began, 3))
             remember_sync(self.settings.data, report)
+            self._live.open_next()  # if a release came, not only when the next picture does
             return report
 
 

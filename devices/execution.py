@@ -31,7 +31,7 @@ from edge.errors import (
     TryLater,
 )
 from edge.local_products import LocalProducts
-from edge.matcher import Matcher, check_golden, check_model, open_vectors
+from edge.matcher import Matcher, Vectors, check_golden, check_model, open_vectors
 from edge.model import Variant, choose_variant
 from edge.release import Release
 
@@ -65,8 +65,13 @@ class Execution:
         self._claims: dict[str, int] = {}
         self._finalizer = weakref.finalize(self, _let_go, self._claims)
 
-    def open(self, folder: Path) -> "Running":
+    def open(
+        self, folder: Path, *, before: "Running | None" = None, held: Vectors | None = None
+    ) -> "Running":
         """Open the release in `folder` by the first delegate that answers its golden photos as signed.
+
+        It takes over what it has in common with the release `before`, which goes on answering meanwhile: the
+        vectors (or those `held` otherwise), and an accelerator, where it runs the same network.
 
         Raises:
             StepBack, TrialFailed, Incompatible: it answers by none as signed; that is the release's fault.
@@ -74,7 +79,7 @@ class Execution:
             RuntimeMissing: no TFLite runtime runs here.
             TryLater: another program of this device has the only delegate that could run it.
         """
-        return Running(self, folder)
+        return Running(self, folder, before, held)
 
     def close(self) -> None:
         """Leave the delegates to other programs."""
@@ -147,19 +152,25 @@ class Running:
 
     Attributes:
         matcher: What answers; another one after a delegate has failed.
+        waits: Whether it is run by something else until the release before lets go of an accelerator.
     """
 
-    def __init__(self, execution: Execution, folder: Path) -> None:
+    def __init__(
+        self, execution: Execution, folder: Path, before: "Running | None", held: Vectors | None
+    ) -> None:
         """Open the release in `folder`; raises what `Execution.open` does."""
         self._execution = execution
         self._folder = folder
-        self._vectors = open_vectors(folder)
+        self._vectors: Vectors = open_vectors(folder, before._vectors if before is not None else held)
+        self._before = before
+        self.waits = False
         self._refusals: list[Refusal] = []
         self._left: list[Delegate] = []
         self._busy = ""
         self._others: list[Matcher] = []
         self._searched = self._vectors
         self.matcher, _ = self._first_to_answer(execution.order, lambda matcher: None)
+        self._before = None  # else every release would keep all those before it
         self.take_local()
 
     def take_local(self) -> None:
@@ -253,9 +264,15 @@ class Running:
             message="; ".join(f"{each.delegate}: {each.message}" for each in self._refusals),
         )
 
-    def close(self) -> None:
-        """End the process of the delegate, if it has one."""
-        self.matcher.embedder.close()
+    @property
+    def accelerators(self) -> frozenset[str]:
+        """The delegates of this device that one release at a time can use."""
+        return frozenset(each.name for each in self._execution.order if each.isolated)
+
+    def close(self, successor: "Running | None" = None) -> None:
+        """End the process of the delegate, if it has one, and the `successor` has not taken it over."""
+        if successor is None or successor.matcher.embedder is not self.matcher.embedder:
+            self.matcher.embedder.close()
 
     def _ask_others(self, question: Callable[[Matcher], _Answer], failed: ShelfsightError) -> _Answer:
         if not self._left:
@@ -292,7 +309,7 @@ class Running:
                     raise
             except _REFUSES as error:
                 self._refuse(delegate, error)
-                if matcher is not None:
+                if matcher is not None and not self._is_lent(matcher.embedder):
                     matcher.embedder.close()
                 if not left and self._busy:
                     raise TryLater(self._busy) from error
@@ -306,8 +323,28 @@ class Running:
 
     def _open_by(self, delegate: Delegate) -> Matcher:
         vectors = self._vectors
-        variant, embedder = self._execution.start(self._folder, vectors.release, delegate)
+        variant, embedder = self._lent(delegate) or self._execution.start(
+            self._folder, vectors.release, delegate
+        )
         return Matcher(vectors.release, variant, vectors.stack, embedder, vectors.index)
+
+    def _lent(self, delegate: Delegate) -> tuple[Variant, AnyEmbedder] | None:
+        """Take over an accelerator that the release before runs the same network by; None: it has it not.
+
+        Raises:
+            TryLater: the release before runs another network by it, and answers so until this one is open.
+        """
+        before, release = self._before, self._vectors.release
+        if before is None or not delegate.isolated or before._delegate.name != delegate.name:
+            return None
+        variant = _variant_for(delegate, release, self._folder, self._execution.settings.variant)
+        if variant.sha256 != before.matcher.variant.sha256:
+            self.waits = True
+            raise TryLater(f"delegate {delegate.name} runs the release before until this one is open")
+        return variant, before.matcher.embedder
+
+    def _is_lent(self, embedder: AnyEmbedder) -> bool:
+        return self._before is not None and embedder is self._before.matcher.embedder
 
     def _refuse(self, delegate: Delegate, error: ShelfsightError) -> None:
         code = error.code

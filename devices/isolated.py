@@ -15,6 +15,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Sequence
@@ -87,12 +88,14 @@ class Layout:
 class IsolatedEmbedder:
     """A network file, open in another process. It has what `edge.embedder.AnyEmbedder` has.
 
-    For one thread at a time. After a failure it is closed, and every further call fails at once.
+    Two releases may share it while one takes over from the other: it embeds for one thread at a time, and the
+    others wait. After a failure it is closed, and every further call fails at once.
     """
 
     def __init__(self, child: "_Child", told: dict[str, Any], input_size: int, run_s: float) -> None:
         self._child = child
         self._run_s = run_s
+        self._turn = threading.Lock()
         layout = Layout(input_size, tuple(told["local_shape"]))
         memory = mmap.mmap(child.memory, layout.size)
         self._picture, self._vector = layout.picture(memory), layout.vector(memory)
@@ -144,8 +147,9 @@ class IsolatedEmbedder:
             Incompatible: a picture of another shape or dtype.
             DelegateFailed: its process died, hung, or answered with nothing usable.
         """
-        self._take_turn(EMBED, picture)
-        return Embedding(self._vector.copy(), self._local.copy())
+        with self._turn:
+            self._take_turn(EMBED, picture)
+            return Embedding(self._vector.copy(), self._local.copy())
 
     def invoke(self, picture: Picture) -> None:
         """Run the network on a picture and leave its answer unread.
@@ -154,7 +158,8 @@ class IsolatedEmbedder:
             Incompatible: a picture of another shape or dtype.
             DelegateFailed: its process died or hung.
         """
-        self._take_turn(INVOKE, picture)
+        with self._turn:
+            self._take_turn(INVOKE, picture)
 
     def close(self) -> None:
         """End the child; called again, it does nothing."""

@@ -4,14 +4,11 @@ Started as `python -m devices.isolated_child JOB`, where JOB is JSON; it never p
 """
 
 import contextlib
-import fcntl
 import gc
 import json
 import mmap
 import os
 import resource
-import select
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from devices.isolated import DONE, EMBED, Layout
+from devices.lifeline import die_with
 from edge.chatter import without_chatter
 from edge.delegates import Delegate
 from edge.embedder import Embedder
@@ -30,7 +28,7 @@ def main(job: dict[str, Any]) -> None:
 
     Ends without the interpreter's own end, in which a vendor's library might still die.
     """
-    _die_with(job["lifeline"])
+    die_with(job["lifeline"])
     # A core dump of an accelerator's memory takes seconds, in which the parent would wait.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     with contextlib.suppress(BrokenPipeError):
@@ -86,19 +84,6 @@ def _open(job: dict[str, Any]) -> Embedder:
 
 def _answer(job: dict[str, Any], said: dict[str, Any]) -> None:
     os.write(job["answers"], json.dumps(said).encode() + b"\n")
-
-
-def _die_with(lifeline: int) -> None:
-    """Have the kernel kill this process when the other end of `lifeline` closes.
-
-    No thread could see to it: foreign code that hangs while it is loaded holds the interpreter's lock. And
-    the kernel's death signal comes when the parent's thread ends that started the child, which is too early.
-    """
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-    if select.select([lifeline], [], [], 0)[0]:  # it has closed already
-        os._exit(0)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What the tests of the devices share: a device folder with a real small release in it."""
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from edge.embedder import Embedder
 from edge.events import Event
 from edge.image import Picture
 from edge.installation import Installation
+from edge.matcher import Answer
 from edge.model import Model
 from edge.outbox import Outbox
 from edge.release import Release
@@ -63,6 +65,21 @@ def install_release(data: Path, folder: Path, version: int = 1) -> None:
         shutil.copy(folder / entry.sha256, installation.staging(version) / entry.sha256)
     installation.install(release, release.to_bytes())
     installation.try_out(version, lambda _folder: None)
+
+
+def answered_by(device: Device, release: int, photo: bytes) -> Answer:
+    """Ask until that release answers: a new one is opened beside the old one, which answers meanwhile."""
+    deadline = time.monotonic() + 20
+    while (answer := device.see(photo)).release != release:
+        assert time.monotonic() < deadline, f"release {answer.release} still answers"
+    return answer
+
+
+def spoil(path: Path) -> None:
+    """Cut the last byte off a file; another name of the same file, in another release, keeps what it had."""
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data[:-1])
 
 
 def events_of(data: Path) -> list[Event]:
