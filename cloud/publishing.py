@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from sqlalchemy.orm import Session, sessionmaker
+
 from cloud import signing
 from cloud.assembly import (
     Assembled,
@@ -25,6 +27,7 @@ from cloud.catalog import Catalog
 from cloud.embed import Progress
 from cloud.fitting import FittedCatalog, fit_catalog
 from cloud.golden import golden_candidates
+from cloud.proposals import Proposals
 from cloud.releases import PublishedRelease, Releases
 from cloud.rollouts import Rollouts
 from cloud.shipping import LeftOut, Shipment, ShippedFile, choose_files
@@ -114,6 +117,7 @@ def publish(
         if latest and previous and says_nothing_new(assembled.release, previous.release):
             if rollouts.get(latest.version) is None:  # the last publish was killed just before its offer
                 rollouts.start(latest.version, percent)
+            _settle_proposals(workspace, sessions, latest.version, fitted.embedded)
             return _publication(latest, shipment, fitted, changed=False)
         assembled = with_golden(
             assembled,
@@ -129,8 +133,18 @@ def publish(
         signing.add_target(workspace.metadata, keys, name, manifest, online_keys=workspace.keys)
         published = _describe(assembled, manifest, fitted.embedded, previous)
         releases.record(published)
+        _settle_proposals(workspace, sessions, published.version, fitted.embedded)
         rollouts.start(published.version, percent)
         return _publication(published, shipment, fitted, changed=True)
+
+
+def _settle_proposals(
+    workspace: Workspace, sessions: sessionmaker[Session], version: int, embedded: EmbeddedCatalog
+) -> None:
+    """Note which products that devices proposed are in a release: from it on, they let go of their own."""
+    skus = {sku for sku, rows in embedded.content.rows.items() if len(rows)}
+    proposals = Proposals(sessions, workspace.proposed_photo_storage())
+    proposals.published(version, embedded.vectors.keys(), skus)
 
 
 def _publication(
