@@ -91,6 +91,17 @@ class Trial:
                 self._process = _Process(self._settings)
                 self._process.say("hold", self._in_use())
 
+    def merge(self, sources: Sequence[tuple[Path, str]], target: Path) -> None:
+        """Write what a base and its deltas say together as one base (`edge.compaction.merge_segments`).
+
+        Raises:
+            SegmentBroken, Incompatible: they are not what their hashes say, or do not belong together.
+            TrialCrashed, TrialHung, TrialGreedy: it cannot be done here.
+            NoSpace, StorageUnusable, TryLater, RuntimeMissing: the device is at fault.
+        """
+        named = [[str(path.absolute()), sha256] for path, sha256 in sources]
+        self._twice("merge", target, self._prepare_s, sources=named)
+
     def prepare(self, folder: Path) -> None:
         """Check that the segments in `folder` merge as signed, and build or take over its index.
 
@@ -143,19 +154,18 @@ class Trial:
                 "photos a product or a smaller model, or raise memory_mb"
             )
 
-    def _twice(self, what: str, folder: Path, limit_s: float) -> dict[str, Any]:
+    def _twice(self, what: str, folder: Path, limit_s: float, **more: object) -> dict[str, Any]:
         """Have it done; a process that dies or hangs gets a second chance, as others may have had a part."""
         try:
-            return self._ask(what, folder, limit_s)
+            return self._ask(what, folder, limit_s, **more)
         except (TrialCrashed, TrialHung):
-            self.close()
-            return self._ask(what, folder, limit_s)
+            return self._ask(what, folder, limit_s, **more)
 
-    def _ask(self, what: str, folder: Path, limit_s: float) -> dict[str, Any]:
+    def _ask(self, what: str, folder: Path, limit_s: float, **more: object) -> dict[str, Any]:
         if self._process is None:
             self._process = _Process(self._settings)
         try:
-            self._process.say(what, folder)
+            self._process.say(what, folder, **more)
             return self._process.hear(limit_s)
         except (TrialCrashed, TrialHung, TrialGreedy, TryLater, RuntimeMissing):
             self.close()
@@ -201,9 +211,9 @@ class _Process:
         self._owed = 0
         self._began = False
 
-    def say(self, what: str, folder: Path | None) -> None:
+    def say(self, what: str, folder: Path | None, **more: object) -> None:
         """Tell the process what to do next; it need not be done with what went before."""
-        order = {"do": what, "folder": None if folder is None else str(folder.absolute())}
+        order = {"do": what, "folder": None if folder is None else str(folder.absolute()), **more}
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # how it died is found out when its answer is wanted
             self._process.stdin.write(json.dumps(order).encode() + b"\n")

@@ -23,6 +23,7 @@ import numpy as np
 from devices.config import Settings
 from devices.execution import Execution
 from devices.lifeline import die_with
+from edge.compaction import merge_segments
 from edge.delegates import delegate_order
 from edge.errors import ShelfsightError, TrialFailed, TrialGreedy
 from edge.image import load_photo
@@ -54,7 +55,7 @@ def main(job: dict[str, Any]) -> None:
     for line in sys.stdin.buffer:
         order = json.loads(line)
         try:
-            told = kitchen.do(order["do"], order["folder"])
+            told = kitchen.do(order)
         except ShelfsightError as error:
             told = {"error": error.code, "message": str(error)}
         except MemoryError:
@@ -73,11 +74,15 @@ class _Kitchen:
         self._settings = replace(settings, delegates=tuple(each.name for each in order))
         self._held: Vectors | None = None
 
-    def do(self, what: str, folder: str | None) -> dict[str, Any]:
+    def do(self, order: dict[str, Any]) -> dict[str, Any]:
         """Carry out an order; raises what `prepare_release_folder` and `Execution.open` do."""
+        what, folder = order["do"], order["folder"]
         if folder is None:
             return {}
         path = Path(folder)
+        if what == "merge":
+            merge_segments([(Path(source), sha256) for source, sha256 in order["sources"]], path)
+            return {}
         if what == "hold":
             with suppress(ShelfsightError):
                 self._held = open_vectors(path)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge.disk import write_atomically
-from edge.segments import SegmentStack, encode_base
+from edge.segments import SegmentStack
 
 
 def merge_segments(sources: Sequence[tuple[Path, str]], target: Path) -> None:
@@ -12,10 +12,10 @@ def merge_segments(sources: Sequence[tuple[Path, str]], target: Path) -> None:
 
     `sources` are files in order, each with the SHA-256 it must have; whoever calls knows the hash that the
     merge must have, because the same content always gives the same bytes. 100,000 rows of 256 components take
-    some seconds and a few times their bytes of memory.
+    a fraction of a second and twice their bytes of memory.
 
     Raises:
         SegmentBroken, Incompatible: They are not what their hashes say, or do not belong together.
         NoSpace, StorageUnusable: The disk fails; `target` is as it was.
     """
-    write_atomically(target, encode_base(SegmentStack.open(sources).content()))
+    write_atomically(target, b"".join(SegmentStack.open(sources).merged()))
