@@ -1,7 +1,7 @@
 """What a sync did, and the memory of the last one."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class SyncReport:
         error: The code of what went wrong, None if nothing did.
         message: The same as a sentence.
         reached: When the last sync began that the server answered, which may be an earlier one.
+        hints: Where the server says at once that there is something new, as in `edge.heartbeat`.
     """
 
     at: str
@@ -45,6 +46,7 @@ class SyncReport:
     error: str | None = None
     message: str = ""
     reached: str | None = None
+    hints: dict[str, object] = field(default_factory=dict)
 
 
 def remember_sync(data: Path, report: SyncReport) -> None:

@@ -6,21 +6,21 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from devices.enrollment import clock_lead_s, device_info, read_enrollment
+from devices.delivery import deliver
+from devices.enrollment import Enrollment, clock_lead_s, device_info, read_enrollment
 from devices.execution_report import last_execution
 from devices.learning import send_photos, settle, tell_proposals, waiting_proposals
 from devices.sync_report import SyncReport, last_sync
+from devices.upkeep import look_after
 from edge.delegates import delegate_order
-from edge.errors import KeepRelease, ServerUnreachable, ShelfsightError, StepBack
+from edge.errors import KeepRelease, ServerUnreachable, ShelfsightError, StepBack, TryLater
 from edge.heartbeat import HeartbeatAnswer
-from edge.transport import Transport
+from edge.installation import Installation
+from edge.release import Release
 from edge.updater import Updater
 
 if TYPE_CHECKING:
     from devices.device import Device
-
-BATCH = 500
-"""Events in one request, at most."""
 
 Progress = Callable[[int, int], None]
 """Told (bytes that are here, bytes in all) of a release on its way."""
@@ -35,20 +35,27 @@ def visit(device: "Device", progress: Progress | None = None) -> SyncReport:
         StorageUnusable: the device folder cannot be written.
     """
     enrollment = read_enrollment(device.settings.data)
-    with Transport(enrollment.url, token=enrollment.token) as transport:
-        return _Visit(device, transport, enrollment.device_id).go(progress)
+    try:
+        return _Visit(device, enrollment).go(progress)
+    except ShelfsightError:
+        device.line.close()
+        raise
 
 
 class _Visit:
     """The steps of one visit, which share a connection."""
 
-    def __init__(self, device: "Device", transport: Transport, device_id: str) -> None:
+    def __init__(self, device: "Device", enrollment: Enrollment) -> None:
         self._device = device
-        self._transport = transport
-        self._path = f"/v1/devices/{device_id}"
+        self._enrollment = enrollment
+        self._kept = device.line.is_open
+        self._transport = device.line.open(enrollment)
+        self._received_before = self._transport.bytes_received
+        self._path = f"/v1/devices/{enrollment.device_id}"
+        self._late: TryLater | None = None
 
     def go(self, progress: Progress | None) -> SyncReport:
-        report, wanted = self._heartbeat()
+        report, wanted = self._greet()
         settle(self._device, wanted.settled)
         # Before the release, so that a download that keeps breaking holds no event back; and after it, to
         # tell what came of it.
@@ -58,6 +65,7 @@ class _Visit:
         settle(self._device, {})  # a release that is new here may have what was taught here
         delivered += self._deliver()
         send_photos(self._device, self._transport, self._path)
+        report = self._tell_late(report)
         if report.installed is not None:
             self._heartbeat()  # so that the people who wait for it see it now and not a poll later
         return replace(
@@ -65,8 +73,43 @@ class _Visit:
             delivered=delivered,
             waiting=self._device.waiting(),
             current=self._device.installation.current_version(),
-            bytes_received=self._transport.bytes_received,
+            bytes_received=self._transport.bytes_received - self._received_before,
         )
+
+    def _deliver(self) -> int:
+        """Send what waits in the outbox; a server that does not take it now keeps no release away."""
+        if self._late is not None:
+            return 0
+        try:
+            with self._device.outbox() as outbox:
+                return deliver(outbox, self._transport, f"{self._path}/events", self._device.line)
+        except TryLater as error:
+            self._late = error
+            return 0
+
+    def _tell_late(self, report: SyncReport) -> SyncReport:
+        """Say in the report that the events are late, and come no sooner than the server asked for."""
+        if self._late is None:
+            return report
+        wait = max(report.next_poll_s, self._late.retry_after or 0.0)
+        if report.error is not None:
+            return replace(report, next_poll_s=wait)
+        return replace(report, next_poll_s=wait, error=self._late.code, message=str(self._late))
+
+    def _greet(self) -> tuple[SyncReport, HeartbeatAnswer]:
+        """Begin with a heartbeat; on a line from an earlier visit twice, if need be.
+
+        The server closes one that nobody used for a while, and may do so just now.
+        """
+        try:
+            return self._heartbeat()
+        except ServerUnreachable:
+            if not self._kept:
+                raise
+            self._device.line.close()
+            self._transport = self._device.line.open(self._enrollment)
+            self._received_before = 0
+            return self._heartbeat()
 
     def _heartbeat(self) -> tuple[SyncReport, HeartbeatAnswer]:
         """Tell the server how this device is; hear what it offers and when to come again."""
@@ -79,6 +122,7 @@ class _Visit:
             offered=wanted.offered,
             next_poll_s=wanted.next_poll_s,
             clock_lead_s=clock_lead_s(wanted.server_time),
+            hints=dict(wanted.hints),
         )
         return report, wanted
 
@@ -91,7 +135,10 @@ class _Visit:
             "runtime": execution.runtime if execution else None,
             "delegate": execution.delegate if execution else None,
             "wanted": execution.wanted if execution else None,
+            "assortment": _assortment(installation),
+            "starts": installation.starts(),
             "outbox": self._device.waiting(),
+            "dropped": self._device.dropped(),
             "floor": installation.floor(),
             "set_aside": sorted(installation.set_aside()),
             "last_error": last.error if last else None,
@@ -101,20 +148,29 @@ class _Visit:
 
     def _update(self, report: SyncReport, wanted: HeartbeatAnswer, progress: Progress | None) -> SyncReport:
         """Take what is offered; a refusal leaves the release in use, and the report names it."""
-        settings = self._device.settings
-        updater = Updater(
-            self._device.installation,
-            self._transport,
-            device_class=settings.device_class,
-            targets=frozenset(each.target for each in delegate_order(settings.delegates)),
-            variant=settings.variant,
-            trial=self._device.try_release,
-        )
-        try:
-            done = updater.update(wanted.offered, assortment=wanted.assortment, progress=progress)
-        except (KeepRelease, StepBack) as error:
-            self._tell_refusal(report.offered, error)
-            return replace(report, error=error.code, message=str(error))
+        settings, here = self._device.settings, self._device.installation
+        with self._device.trial() as trial:
+            if wanted.offered not in (None, here.current_version(), here.proven_version()):
+                trial.start()  # it is ready when the files are here
+            updater = Updater(
+                here,
+                self._transport,
+                device_class=settings.device_class,
+                targets=frozenset(each.target for each in delegate_order(settings.delegates)),
+                variant=settings.variant,
+                merge=trial.merge,
+                prepare=trial.prepare,
+                trial=trial.try_out,
+            )
+            try:
+                done = updater.update(
+                    wanted.offered, assortment=wanted.assortment, shadow=wanted.shadow, progress=progress
+                )
+            except (KeepRelease, StepBack) as error:
+                look_after(self._device, updater, self._enrollment.device_id)
+                self._tell_refusal(report.offered, error)
+                return replace(report, error=error.code, message=str(error))
+            look_after(self._device, updater, self._enrollment.device_id)
         if done.installed is not None:
             told = {"bytes": done.bytes_received, "files": done.files, "seconds": round(done.seconds, 3)}
             self._device.record("installed", {"release": done.installed, **told})
@@ -127,38 +183,15 @@ class _Visit:
             data = {"release": offered, "error": error.code, "message": str(error)}
             self._device.record("failed", data)
 
-    def _deliver(self) -> int:
-        """Send what waits in the outbox, batch after batch, and forget what the server took."""
-        delivered = 0
-        with self._device.outbox() as outbox:
-            while batch := outbox.batch(BATCH):
-                events = [event.to_record() for event in batch]
-                answer = self._transport.post_json(f"{self._path}/events", {"events": events})
-                accepted, refused = _settled(answer, {event.id for event in batch})
-                # What the server refuses now it refuses for ever: keeping it would block those behind it.
-                outbox.acknowledge(accepted | refused)
-                delivered += len(accepted)
-                if not accepted | refused:
-                    raise ServerUnreachable(
-                        f"{self._transport.base_url} took none of {len(batch)} events: look at its log"
-                    )
-        return delivered
-
 
 def utc_now() -> str:
     """Write the time of this device's clock as RFC 3339 with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _settled(answer: object, sent: set[str]) -> tuple[set[str], set[str]]:
-    """Read which of the events that were `sent` the server took, and which it will never take."""
-    if not isinstance(answer, dict):
-        return set(), set()
-    refused = answer.get("refused")
-    records = refused if isinstance(refused, list) else []
-    never = [record.get("id") for record in records if isinstance(record, dict)]
-    return sent & _texts(answer.get("accepted")), sent & _texts(never)
-
-
-def _texts(values: object) -> set[str]:
-    return {value for value in values if isinstance(value, str)} if isinstance(values, list) else set()
+def _assortment(installation: Installation) -> str | None:
+    """Say of which store the products of the release in use are; None where there is none."""
+    try:
+        return Release.from_bytes((installation.current() / "release.json").read_bytes()).assortment
+    except (ShelfsightError, OSError):
+        return None

@@ -335,6 +335,11 @@ class Installation:
         self._ledger.set_starts(version, failed + 1)
         return False
 
+    def starts(self) -> int:
+        """Return how many starts in a row of programs that use this release came to no answer."""
+        version = self.current_version()
+        return 0 if version is None else self._ledger.starts(version)
+
     def end_start(self) -> None:
         """Note that the program answers.
 
