@@ -1,20 +1,25 @@
-"""Decides which devices are offered which release: a share that a person widens, holds or stops."""
+"""Keeps how far each release has been let out, by which plan, and every step of it with its reason."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal, cast
+from typing import Any, Final, Literal, cast
 
-from sqlalchemy import select
+from sqlalchemy import JSON, ColumnElement, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
 from cloud.database import Base, transaction
 from cloud.releases import ReleaseRow
-from cloud.times import UtcTime, now
+from cloud.rollout_rules import Decision, Evidence, Plan, stage_name
+from cloud.stores import StoreRow
+from cloud.times import UtcTime, now, rfc3339
 from edge.errors import BadSetting, NoRelease
 
 State = Literal["active", "paused", "aborted"]
 STABLE: Final = "stable"
+PERSON: Final = "person"
+RULE: Final = "rule"
 
 
 class RolloutRow(Base):
@@ -27,12 +32,40 @@ class RolloutRow(Base):
     percent: Mapped[float]
     state: Mapped[str]
     started: Mapped[datetime] = mapped_column(UtcTime)
-    changed: Mapped[datetime] = mapped_column(UtcTime)
+    changed: Mapped[datetime] = mapped_column(UtcTime, index=True)
+    plan: Mapped[dict[str, Any]] = mapped_column(JSON)
+    stage: Mapped[int]
+    shadow: Mapped[bool]
+    stage_started: Mapped[datetime] = mapped_column(UtcTime)
+    judged_from: Mapped[datetime] = mapped_column(UtcTime)
+    finished: Mapped[datetime | None] = mapped_column(UtcTime)
+    says: Mapped[str]
+    seen: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class RolloutStepRow(Base):
+    """One step of a rollout: what was done, by whom, and why; never changed."""
+
+    __tablename__ = "rollout_steps"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    channel: Mapped[str]
+    version: Mapped[int] = mapped_column(index=True)
+    at: Mapped[datetime] = mapped_column(UtcTime)
+    action: Mapped[str]
+    by: Mapped[str]
+    percent: Mapped[float]
+    reason: Mapped[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """A release on its way to a share (0 to 100 percent) of the devices of a channel."""
+    """A release on its way to a share (0 to 100 percent) of the devices of a channel, and its canary stores.
+
+    It is in stage `stage` (from 0) of its `plan` since `stage_started`. What happened before `judged_from`
+    was forgiven when a person resumed it. `finished` says since when nobody watches it any more. `says` and
+    `seen` are what the last look at it found: a sentence, and the numbers behind it.
+    """
 
     channel: str
     version: int
@@ -40,6 +73,42 @@ class Rollout:
     state: State
     started: datetime
     changed: datetime
+    plan: Plan = field(default_factory=Plan)
+    stage: int = 0
+    shadow: bool = False
+    stage_started: datetime | None = None
+    judged_from: datetime | None = None
+    finished: datetime | None = None
+    says: str = ""
+    seen: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_public(self) -> bool:
+        """Whether everybody is offered it, so that its manifest is nobody's secret."""
+        return self.state == "active" and self.percent >= 100 and not self.shadow
+
+    @property
+    def counts_devices(self) -> bool:
+        """Whether it is noted device by device who is offered it: it is not simply everybody's."""
+        return self.plan.staged or self.percent < 100 or self.plan.shadow
+
+    @property
+    def stage_name(self) -> str:
+        """Name the stage that it is in: `canary`, `25 %`."""
+        return stage_name(self.plan.stages[self.stage] if self.plan.staged else self.percent)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a rollout, as it was recorded; `by` is `person` or `rule`."""
+
+    channel: str
+    version: int
+    at: datetime
+    action: str
+    by: str
+    percent: float
+    reason: str
 
 
 class Rollouts:
@@ -52,27 +121,40 @@ class Rollouts:
     def __init__(self, sessions: sessionmaker[Session]) -> None:
         self._sessions = sessions
 
-    def start(self, version: int, percent: float, channel: str = STABLE) -> Rollout:
+    def start(
+        self, version: int, percent: float = 100.0, channel: str = STABLE, *, plan: Plan | None = None
+    ) -> Rollout:
         """Offer a release to a share of the devices, or change the share of a rollout that runs.
+
+        With a `plan` it goes by that, from its first stage.
 
         Raises:
             NoRelease: no such release was published.
-            BadSetting: a percentage that is not one, or a rollout that was aborted.
+            BadSetting: no percentage, a canary that is no store, or a rollout that was aborted.
             StorageUnusable: the database refused.
         """
-        if not 0 <= percent <= 100:
-            raise BadSetting(f"{percent:g} is not a percentage: give a number from 0 to 100")
+        plan = plan or Plan.parse(percent=percent)
         with transaction(self._sessions) as session:
-            if session.get(ReleaseRow, version) is None:
+            known = select(ReleaseRow.version).where(ReleaseRow.version == version).limit(1)
+            if session.scalar(known) is None:
                 raise NoRelease(f"release {version} was never published: see `rollout status`")
+            stores = set(session.scalars(select(StoreRow.name).where(StoreRow.name.in_(plan.canary))))
+            if unknown := sorted(set(plan.canary) - stores):
+                raise BadSetting(
+                    f"there is no store {unknown[0]!r} to be a canary: `store list` shows those there are"
+                )
             row = session.get(RolloutRow, (channel, version))
             if row is None:
                 row = RolloutRow(channel=channel, version=version, started=now())
                 session.add(row)
             elif row.state == "aborted":
                 raise _aborted(version)
-            row.percent, row.state, row.changed = percent, "active", now()
-            return _rollout(row)
+            row.plan, row.shadow, row.finished = plan.to_record(), plan.shadow, None
+            row.state, row.says, row.seen, row.judged_from = "active", "", {}, now()
+            _enter(row, 0)
+            how = f"in stages: {plan.told}" if plan.staged else f"to {plan.stages[0]:g} %"
+            _note(session, row, "start", PERSON, how + (", in shadow first" if plan.shadow else ""))
+            return read_rollout(row)
 
     def pause(self, version: int | None = None, channel: str = STABLE) -> Rollout:
         """Offer a release to no further devices for now (by default the newest one).
@@ -82,17 +164,37 @@ class Rollouts:
             BadSetting: it was aborted.
             StorageUnusable: the database refused.
         """
-        return self._set_state(version, channel, "paused")
+        with transaction(self._sessions) as session:
+            row = _wanted(session, version, channel)
+            row.state, row.changed = "paused", now()
+            _note(session, row, "pause", PERSON, "")
+            return read_rollout(row)
 
     def resume(self, version: int | None = None, channel: str = STABLE) -> Rollout:
-        """Go on with a paused rollout (by default the newest one).
+        """Go on with a rollout (by default the newest one): one that was paused, or one that is in shadow.
+
+        A paused one is offered again as it was, and what failed until now no longer counts; one that runs in
+        shadow speaks from now on.
 
         Raises:
             NoRelease: there is no such rollout.
             BadSetting: it was aborted.
             StorageUnusable: the database refused.
         """
-        return self._set_state(version, channel, "active")
+        with transaction(self._sessions) as session:
+            row = _wanted(session, version, channel)
+            if row.state == "active" and row.shadow:
+                row.shadow = False
+                _enter(row, row.stage)
+                _note(session, row, "speak", PERSON, "")
+                return read_rollout(row)
+            if row.state == "paused":
+                row.finished = None
+                row.judged_from = now()
+                _enter(row, row.stage)
+            row.state, row.changed = "active", now()
+            _note(session, row, "resume", PERSON, "")
+            return read_rollout(row)
 
     def abort(self, version: int | None = None, channel: str = STABLE) -> Rollout:
         """Offer a release to nobody any more, for good (by default the newest one).
@@ -101,7 +203,43 @@ class Rollouts:
             NoRelease: there is no such rollout.
             StorageUnusable: the database refused.
         """
-        return self._set_state(version, channel, "aborted")
+        with transaction(self._sessions) as session:
+            row = _wanted(session, version, channel, aborted_too=True)
+            row.state, row.changed = "aborted", now()
+            _note(session, row, "abort", PERSON, "")
+            return read_rollout(row)
+
+    def step(self, rollout: Rollout, decision: Decision, seen: Evidence) -> bool:
+        """Do what the rule decided about a rollout, if it is still as it was; return whether it was changed.
+
+        What was seen and said is kept either way. Two processes that decide the same do it once.
+
+        Raises:
+            StorageUnusable: the database refused.
+        """
+        same = _still(rollout)
+        with transaction(self._sessions) as session:
+            values: dict[str, Any] = {"says": decision.reason, "seen": seen.to_record()}
+            if decision.action != "wait":
+                values |= _after(rollout, decision)
+            if session.execute(
+                update(RolloutRow).where(*same).values(**values).returning(RolloutRow.version)
+            ).all():
+                row = session.get(RolloutRow, (rollout.channel, rollout.version))
+                if decision.action == "wait" or row is None:
+                    return False
+                _note(session, row, decision.action, RULE, decision.reason)
+                return True
+        return False
+
+    def finish(self, rollout: Rollout) -> None:
+        """Watch a rollout no longer, without a word: a newer release is everybody's, or a day is over.
+
+        Raises:
+            StorageUnusable: the database refused.
+        """
+        with transaction(self._sessions) as session:
+            session.execute(update(RolloutRow).where(*_still(rollout)).values(finished=now()))
 
     def get(self, version: int, channel: str = STABLE) -> Rollout | None:
         """Return the rollout of a release, or None if it was never offered on this channel.
@@ -111,7 +249,7 @@ class Rollouts:
         """
         with transaction(self._sessions) as session:
             row = session.get(RolloutRow, (channel, version))
-            return None if row is None else _rollout(row)
+            return None if row is None else read_rollout(row)
 
     def newest(self, limit: int = 1000) -> list[Rollout]:
         """Return the rollouts of all channels, newest release first.
@@ -121,39 +259,57 @@ class Rollouts:
         """
         with transaction(self._sessions) as session:
             query = select(RolloutRow).order_by(RolloutRow.version.desc(), RolloutRow.channel).limit(limit)
-            return [_rollout(row) for row in session.scalars(query)]
+            return [read_rollout(row) for row in session.scalars(query)]
 
-    def offered(self, device: str, current: int | None, channel: str = STABLE) -> int | None:
-        """Return the newest release that this device is offered, or None if it is to keep what it has.
-
-        `current` is the release that it runs; nothing older is ever offered.
+    def watched(self) -> list[Rollout]:
+        """Return the rollouts that are neither aborted nor finished, newest release first.
 
         Raises:
             StorageUnusable: the database refused.
         """
         with transaction(self._sessions) as session:
             query = (
-                select(RolloutRow.version, RolloutRow.percent)
-                .where(RolloutRow.channel == channel, RolloutRow.state == "active")
-                .where(RolloutRow.version >= (current or 0))
+                select(RolloutRow)
+                .where(RolloutRow.state != "aborted", RolloutRow.finished.is_(None))
                 .order_by(RolloutRow.version.desc())
             )
-            running = session.execute(query).all()
-        return next((version for version, percent in running if in_share(version, device, percent)), None)
+            return [read_rollout(row) for row in session.scalars(query)]
 
-    def _set_state(self, version: int | None, channel: str, state: State) -> Rollout:
+    def steps(self, versions: Sequence[int] | None = None, limit: int = 1000) -> list[Step]:
+        """Return the recorded steps, newest first: of these releases, or of all.
+
+        Raises:
+            StorageUnusable: the database refused.
+        """
         with transaction(self._sessions) as session:
-            query = select(RolloutRow).where(RolloutRow.channel == channel)
-            if version is not None:
-                query = query.where(RolloutRow.version == version)
-            row = session.scalars(query.order_by(RolloutRow.version.desc()).limit(1)).first()
-            if row is None:
-                what = "no release was ever" if version is None else f"release {version} was never"
-                raise NoRelease(f"{what} offered on channel {channel}: see `rollout status`")
-            if row.state == "aborted" and state != "aborted":
-                raise _aborted(row.version)
-            row.state, row.changed = state, now()
-            return _rollout(row)
+            query = select(RolloutStepRow).order_by(RolloutStepRow.id.desc()).limit(limit)
+            if versions is not None:
+                query = query.where(RolloutStepRow.version.in_(versions))
+            rows = session.scalars(query)
+            return [Step(**{name: getattr(row, name) for name in Step.__slots__}) for row in rows]
+
+
+def rollout_record(rollout: Rollout) -> dict[str, object]:
+    """Write a rollout for people's tools; the numbers behind `says` stand beside it."""
+    record = {
+        "version": rollout.version,
+        "channel": rollout.channel,
+        "state": rollout.state,
+        "percent": rollout.percent,
+        "started": rfc3339(rollout.started),
+        "changed": rfc3339(rollout.changed),
+        "finished": rfc3339(rollout.finished) if rollout.finished else None,
+        "stage": rollout.stage_name,
+        "shadow": rollout.shadow,
+        "plan": rollout.plan.to_record(),
+        "says": rollout.says,
+    }
+    return {**record, "seen": dict(rollout.seen)}
+
+
+def step_record(step: Step) -> dict[str, object]:
+    """Write a step for people's tools."""
+    return {name: getattr(step, name) for name in Step.__slots__} | {"at": rfc3339(step.at)}
 
 
 def in_share(version: int, device: str, percent: float) -> bool:
@@ -166,10 +322,92 @@ def in_share(version: int, device: str, percent: float) -> bool:
     return int.from_bytes(digest[:8], "big") < percent / 100 * 2**64
 
 
+def reaches(rollout: Rollout, device: str, store: str | None) -> bool:
+    """Say whether a rollout has come to a device: it is of a canary store, or in the share."""
+    return (store is not None and store in rollout.plan.canary) or in_share(
+        rollout.version, device, rollout.percent
+    )
+
+
+def _enter(row: RolloutRow, stage: int) -> None:
+    plan = Plan.from_record(row.plan)
+    row.stage, row.percent = stage, plan.stages[stage]
+    row.stage_started = row.changed = now()
+
+
+def _after(rollout: Rollout, decision: Decision) -> dict[str, Any]:
+    """Return what a decision changes in the row."""
+    moment = now()
+    if decision.action in ("pause", "abort"):
+        return {"state": {"pause": "paused", "abort": "aborted"}[decision.action], "changed": moment}
+    if decision.action == "speak":
+        return {"shadow": False, "stage_started": moment, "changed": moment}
+    if decision.action == "finish":
+        return {"finished": moment, "changed": moment}
+    stage = rollout.stage + 1
+    percent = rollout.plan.stages[stage]
+    return {"stage": stage, "percent": percent, "stage_started": moment, "changed": moment}
+
+
+def _still(rollout: Rollout) -> tuple[ColumnElement[bool], ...]:
+    """Select a rollout's row as long as nobody has changed it since it was read."""
+    return (
+        RolloutRow.channel == rollout.channel,
+        RolloutRow.version == rollout.version,
+        RolloutRow.state == rollout.state,
+        RolloutRow.changed == rollout.changed,
+    )
+
+
+def _note(session: Session, row: RolloutRow, action: str, by: str, reason: str) -> None:
+    session.add(
+        RolloutStepRow(
+            channel=row.channel,
+            version=row.version,
+            at=now(),
+            action=action,
+            by=by,
+            percent=row.percent,
+            reason=reason,
+        )
+    )
+
+
+def _wanted(session: Session, version: int | None, channel: str, *, aborted_too: bool = False) -> RolloutRow:
+    query = select(RolloutRow).where(RolloutRow.channel == channel)
+    if version is not None:
+        query = query.where(RolloutRow.version == version)
+    row = session.scalars(query.order_by(RolloutRow.version.desc()).limit(1)).first()
+    if row is None:
+        what = "no release was ever" if version is None else f"release {version} was never"
+        raise NoRelease(f"{what} offered on channel {channel}: see `rollout status`")
+    if row.state == "aborted" and not aborted_too:
+        raise _aborted(row.version)
+    return row
+
+
 def _aborted(version: int) -> BadSetting:
-    return BadSetting(f"the rollout of release {version} was aborted for good: publish a new release")
+    return BadSetting(
+        f"the rollout of release {version} was aborted for good: publish a new release "
+        "(earlier content comes back under a new number)"
+    )
 
 
-def _rollout(row: RolloutRow) -> Rollout:
-    state = cast(State, row.state)
-    return Rollout(row.channel, row.version, row.percent, state, row.started, row.changed)
+def read_rollout(row: RolloutRow) -> Rollout:
+    """Read a row as it stands."""
+    return Rollout(
+        channel=row.channel,
+        version=row.version,
+        percent=row.percent,
+        state=cast(State, row.state),
+        started=row.started,
+        changed=row.changed,
+        plan=Plan.from_record(row.plan),
+        stage=row.stage,
+        shadow=row.shadow,
+        stage_started=row.stage_started,
+        judged_from=row.judged_from,
+        finished=row.finished,
+        says=row.says,
+        seen=row.seen,
+    )

@@ -1,95 +1,136 @@
-"""`shelfsight-cloud rollout`: which share of the devices is offered which release."""
+"""`shelfsight-cloud rollout`: which devices are offered which release, in which stages, and how it goes."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from cloud.commands.options import data_option, json_option, open_workspace, print_json
+from cloud.commands.plan_options import plan_of, plan_options
+from cloud.conductor import Conducting
 from cloud.fleet import Fleet
-from cloud.rollouts import Rollout, Rollouts
-from cloud.times import rfc3339
+from cloud.rollouts import Rollout, Rollouts, Step, rollout_record, step_record
+
+_STEPS_SHOWN = 5
+_VERSION = click.argument("version", type=click.IntRange(min=1), required=False)
 
 
 @click.group("rollout")
 def command() -> None:
-    """Widen, hold or stop the offer of a release."""
+    """Let a release out in stages; widen, hold or stop it."""
 
 
 @command.command("start")
 @click.argument("version", type=click.IntRange(min=1))
-@click.option(
-    "--percent", type=click.FloatRange(0, 100), default=100.0, show_default=True, help="Share of the devices."
-)
+@plan_options
 @data_option
-def start(version: int, percent: float, data: Path) -> None:
-    """Offer release VERSION to a share of the devices; run it again to widen the share."""
-    _tell(_rollouts(data).start(version, percent))
+@json_option
+def start(version: int, data: Path, as_json: bool, **options: Any) -> None:
+    """Offer release VERSION to a share of the devices; run it again to widen the share.
+
+    With --stages the share widens by itself: a stage is passed when enough devices have run the release for
+    long enough and few enough failed. Too many failures, devices that fall silent after they were offered it,
+    or answers that are worse than those of the release before hold it. Reasons are in `rollout status`.
+    """
+    _tell(_rollouts(data).start(version, plan=plan_of(options)), as_json)
 
 
 @command.command("status")
 @data_option
 @json_option
 def status(data: Path, as_json: bool) -> None:
-    """List the rollouts, newest release first, with the devices that run each."""
+    """Look at the rollouts and list them, newest release first, with the devices that run each."""
     sessions = open_workspace(data).sessions()
-    found = Rollouts(sessions).newest()
+    Conducting(sessions).once()
+    rollouts = Rollouts(sessions)
+    found, steps = rollouts.newest(), rollouts.steps()
     running = Fleet(sessions).count_by_release()
     if as_json:
-        print_json([{**_record(rollout), "devices": running.get(rollout.version, 0)} for rollout in found])
+        print_json(
+            [
+                {
+                    **rollout_record(rollout),
+                    "devices": running.get(rollout.version, 0),
+                    "steps": [step_record(step) for step in steps if _is_of(step, rollout)],
+                }
+                for rollout in found
+            ]
+        )
         return
     for rollout in found:
         count = running.get(rollout.version, 0)
         click.echo(f"{_line(rollout)}, on {count} device{'' if count == 1 else 's'}")
+        if rollout.finished is None and rollout.says and rollout.state == "active":
+            click.echo(f"    now: {rollout.says}")
+        told = [step for step in steps if _is_of(step, rollout) and (step.by == "rule" or step.reason)]
+        for step in told[:_STEPS_SHOWN]:
+            why = f": {step.reason}" if step.reason else ""
+            click.echo(f"    {step.at:%Y-%m-%d %H:%M} {step.action} by a {step.by}{why}")
     if not found:
         click.echo("Nothing is offered yet; `shelfsight-cloud publish` makes the first release.")
 
 
 @command.command("pause")
-@click.argument("version", type=click.IntRange(min=1), required=False)
+@_VERSION
 @data_option
-def pause(version: int | None, data: Path) -> None:
+@json_option
+def pause(version: int | None, data: Path, as_json: bool) -> None:
     """Offer release VERSION (or the newest) to no further device for now."""
-    _tell(_rollouts(data).pause(version))
+    _tell(_rollouts(data).pause(version), as_json)
 
 
 @command.command("resume")
-@click.argument("version", type=click.IntRange(min=1), required=False)
+@_VERSION
 @data_option
-def resume(version: int | None, data: Path) -> None:
-    """Go on with the paused rollout of release VERSION (or the newest)."""
-    _tell(_rollouts(data).resume(version))
+@json_option
+def resume(version: int | None, data: Path, as_json: bool) -> None:
+    """Go on with release VERSION (or the newest).
+
+    One that was paused is offered again, and what failed until now is forgiven; one that runs in shadow
+    speaks from now on.
+    """
+    _tell(_rollouts(data).resume(version), as_json)
 
 
 @command.command("abort")
-@click.argument("version", type=click.IntRange(min=1), required=False)
+@_VERSION
 @data_option
-def abort(version: int | None, data: Path) -> None:
+@json_option
+def abort(version: int | None, data: Path, as_json: bool) -> None:
     """Offer release VERSION (or the newest) to nobody any more, for good.
 
-    Devices that have it keep it until another is published.
+    Devices that have it keep it until another is published. No device ever goes back to a lower number:
+    earlier content is brought back by publishing it under a new one.
     """
-    _tell(_rollouts(data).abort(version))
+    rollout = _rollouts(data).abort(version)
+    _tell(rollout, as_json)
+    if not as_json:
+        click.echo(
+            f"Devices that have release {rollout.version} keep it. To bring the content before it back, "
+            "publish it anew: it gets the next number."
+        )
 
 
 def _rollouts(data: Path) -> Rollouts:
     return Rollouts(open_workspace(data).sessions())
 
 
-def _tell(rollout: Rollout) -> None:
-    click.echo(_line(rollout))
+def _tell(rollout: Rollout, as_json: bool) -> None:
+    if as_json:
+        print_json(rollout_record(rollout))
+    else:
+        click.echo(_line(rollout))
+
+
+def _is_of(step: Step, rollout: Rollout) -> bool:
+    return (step.channel, step.version) == (rollout.channel, rollout.version)
 
 
 def _line(rollout: Rollout) -> str:
     share = f"{rollout.percent:g} % of the devices"
-    return f"release {rollout.version} on {rollout.channel}: {rollout.state}, {share}"
-
-
-def _record(rollout: Rollout) -> dict[str, object]:
-    return {
-        "version": rollout.version,
-        "channel": rollout.channel,
-        "state": rollout.state,
-        "percent": rollout.percent,
-        "started": rfc3339(rollout.started),
-        "changed": rfc3339(rollout.changed),
-    }
+    if rollout.plan.canary:
+        share += f" and store {', '.join(rollout.plan.canary)}"
+    words = [f"release {rollout.version} on {rollout.channel}: {rollout.state}, {share}"]
+    words += ["in shadow"] if rollout.shadow else []
+    words += [f"stages {rollout.plan.told}"] if rollout.plan.staged else []
+    return ", ".join(words)
