@@ -12,6 +12,7 @@ from devices.sync_report import last_sync
 from edge.delegates import delegate_order, find_delegate
 from edge.errors import NotEnrolled, ShelfsightError
 from edge.index import IndexRecord
+from edge.local_products import LocalProduct, LocalProducts
 from edge.matcher import Matcher, Vectors, open_vectors
 
 
@@ -22,7 +23,8 @@ class DeviceStatus:
     `variant` is run in `runtime` by `delegate`; where that is not the `wanted` one, `why` says so. `floor` is
     the lowest release it will accept; `rows` counts vectors; `search` says how they are searched; `outbox`
     counts events that wait; `error` is the code of what keeps it from answering, `last_error` that of the
-    last sync. What is not known is None.
+    last sync. `local` lists the products that this device was taught itself, and what became of them.
+    What is not known is None.
     """
 
     data: str
@@ -47,6 +49,7 @@ class DeviceStatus:
     last_sync: str | None
     last_error: str | None
     error: str | None
+    local: tuple[dict[str, object], ...] = ()
 
 
 def device_status(device: Device) -> DeviceStatus:
@@ -85,7 +88,20 @@ def device_status(device: Device) -> DeviceStatus:
         last_sync=last.at if last else None,
         last_error=last.error if last else None,
         error=error.code if error else None,
+        local=tuple(_local_record(each) for each in LocalProducts(settings.data).all()),
     )
+
+
+def _local_record(product: LocalProduct) -> dict[str, object]:
+    return {
+        "sku": product.product.sku,
+        "title": product.product.title,
+        "state": product.state,
+        "photos": len(product.photos),
+        "unsent": len(product.unsent),
+        "since": product.at,
+        "until": product.until,
+    }
 
 
 def search_method(matcher: Matcher | Vectors, folder: Path) -> str:

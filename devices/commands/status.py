@@ -31,6 +31,8 @@ def _words(value: object) -> str:
         return "-"
     if isinstance(value, dict):
         return ", ".join(f"{count} {kind}" for kind, count in value.items())
+    if isinstance(value, tuple) and isinstance(value[0], dict):
+        return ", ".join(f"{each['sku']} ({each['state']}, {each['photos']} photos)" for each in value)
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return str(value)
