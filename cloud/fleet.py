@@ -12,12 +12,13 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, cast
 
-from sqlalchemy import JSON, func, select, update
+from sqlalchemy import JSON, Table, bindparam, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
 from cloud.database import Base, transaction
@@ -52,7 +53,7 @@ class DeviceRow(Base):
     device_class: Mapped[str]
     software: Mapped[str]
     store: Mapped[str | None] = mapped_column(index=True)
-    token_sha256: Mapped[str]
+    token_sha256: Mapped[str] = mapped_column(index=True)
     enrolled: Mapped[datetime] = mapped_column(UtcTime)
     last_seen: Mapped[datetime] = mapped_column(UtcTime)
     release: Mapped[int | None] = mapped_column(index=True)
@@ -86,6 +87,24 @@ class Device:
             "last_seen": rfc3339(self.last_seen),
             "status": self.status,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Sighted:
+    """A device that came by at a time, the release that it runs and what it says of itself."""
+
+    device: str
+    at: datetime
+    release: int | None
+    status: Mapping[str, Any]
+
+
+_TABLE: Final = cast(Table, DeviceRow.__table__)
+_SAW: Final = (
+    update(_TABLE)
+    .where(_TABLE.c.id == bindparam("row"))
+    .values({name: bindparam(name) for name in ("last_seen", "release", "status")})
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +189,36 @@ class Fleet:
         if not hmac.compare_digest(expected, _sha256(token)) or row is None:
             raise AccessDenied(f"device {device[:40]!r} is not known here: enroll it again with a new code")
 
+    def by_token(self, token: str) -> Device | None:
+        """Return the device that a token belongs to, or None.
+
+        Raises:
+            StorageUnusable: the database refused.
+        """
+        with transaction(self._sessions) as session:
+            row = session.scalar(select(DeviceRow).where(DeviceRow.token_sha256 == _sha256(token)))
+            return None if row is None else _device(row)
+
+    def of_store(self, store: str) -> list[Device]:
+        """Return the devices of a store.
+
+        Raises:
+            StorageUnusable: the database refused.
+        """
+        with transaction(self._sessions) as session:
+            return [
+                _device(row) for row in session.scalars(select(DeviceRow).where(DeviceRow.store == store))
+            ]
+
+    def store_of(self, device: str) -> str | None:
+        """Return the store of a device, None if it has none.
+
+        Raises:
+            StorageUnusable: the database refused.
+        """
+        with transaction(self._sessions) as session:
+            return session.scalar(select(DeviceRow.store).where(DeviceRow.id == device))
+
     def remove(self, device: str) -> None:
         """Forget a device: its token opens nothing any more, and what it told is kept.
 
@@ -189,9 +238,22 @@ class Fleet:
         Raises:
             StorageUnusable: the database refused.
         """
-        values = {"last_seen": now(), "release": release, "status": dict(status)}
-        with transaction(self._sessions) as session:
-            session.execute(update(DeviceRow).where(DeviceRow.id == device).values(**values))
+        self.saw([Sighted(device, now(), release, status)])
+
+    def saw(self, sighted: Iterable["Sighted"]) -> None:
+        """Remember of many devices at once that they were here; those that were removed meanwhile stay so.
+
+        Raises:
+            StorageUnusable: the database refused; nothing was written.
+        """
+        # In the same order everywhere: two servers that write the same rows must not wait for each other.
+        rows = [
+            {"row": each.device, "last_seen": each.at, "release": each.release, "status": dict(each.status)}
+            for each in sorted(sighted, key=attrgetter("device"))
+        ]
+        if rows:
+            with transaction(self._sessions) as session:
+                session.connection().execute(_SAW, rows)
 
     def devices(self, limit: int = 1000) -> list[Device]:
         """Return the devices, most recently seen first.

@@ -14,6 +14,7 @@ from cloud import signing
 from cloud.app import create_app
 from cloud.commands.options import data_option, open_workspace
 from cloud.events import LARGEST_BATCH
+from cloud.rooms import rooms_of
 from cloud.ticking import Ticker
 from edge.errors import BadSetting
 
@@ -48,6 +49,7 @@ def command(host: str, port: int, open_console: bool, data: Path) -> None:
     workspace = open_workspace(data)
     signing.timestamp_expires(workspace.metadata)
     app = create_app(workspace, people_anywhere=open_console)
+    here = rooms_of(app)
     try:
         server = waitress.create_server(
             app,
@@ -67,11 +69,13 @@ def command(host: str, port: int, open_console: bool, data: Path) -> None:
         ) from error
     ticker = Ticker(workspace.metadata, workspace.keys)
     ticker.start()
+    here.presence.start()
     signal.signal(signal.SIGTERM, _stop)
     # Inside the loop waitress itself takes both, and answers the running requests first.
     with suppress(KeyboardInterrupt, SystemExit):
         _greet(host, int(getattr(server, "effective_port", port)), data)
         server.run()
+    here.presence.stop()
     ticker.stop()
     click.echo("Stopped.")
 
