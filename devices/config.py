@@ -27,9 +27,13 @@ class Settings:
 
     `delegates` are tried in this order (`edge.delegates`), each with the library that is named for it;
     `variant` names one file instead of what they run. `runtime` names the one TFLite runtime to use.
+    `scrub_hours` is how often all files of the releases here are read again, to find what rotted.
     `propose` says whether products that are taught here are proposed to the cloud, with their photos.
     `input_size` is the largest network input, `memory_mb` (10**6 bytes) and `latency_ms` the most that an
     answer may take on this kind of hardware: what is beyond is told by `shelfsight doctor` and `bench`.
+
+    `hints` says how the device hears at once of a release (`devices.hints`): `auto`, `sse`, `mqtt`, or `off`;
+    `mqtt_ca` is the file of the certificate that the broker's is signed by, empty for those of the system.
     """
 
     data: Path
@@ -48,6 +52,9 @@ class Settings:
     latency_ms: float = 200.0
     top: int = 5
     poll_interval_s: float = 60.0
+    hints: str = "auto"
+    mqtt_ca: str = ""
+    scrub_hours: float = 24.0
     look_interval_s: float = 1.0
     hold: int = 3
     camera_width: int = 1280
@@ -63,6 +70,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "latency_ms": (0.1, 600_000),
     "top": (1, 100),
     "poll_interval_s": (1, 86_400),
+    "scrub_hours": (0.01, 8_760),
     "look_interval_s": (0.05, 86_400),
     "hold": (1, 1_000),
     "camera_width": (16, 16_384),
@@ -70,7 +78,8 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 }
 _WHOLE = frozenset({"threads", "input_size", "top", "hold", "camera_width", "camera_height"})
 _YES_OR_NO = frozenset({"propose"})
-_MAY_BE_EMPTY = frozenset({"external_library"})
+_MAY_BE_EMPTY = frozenset({"external_library", "mqtt_ca"})
+_HINTS = ("auto", "sse", "mqtt", "off")
 _NAMES = tuple(setting.name for setting in fields(Settings) if setting.name != "data")
 
 
@@ -188,6 +197,8 @@ def _read(name: str, value: object, source: str) -> object:
         return _yes_or_no(name, value, source)
     if name == "delegates":
         return _delegates(value, source)
+    if name == "hints" and value not in _HINTS:
+        raise BadSetting(f"hints is {value!r} in {source}: it must be one of {', '.join(_HINTS)}")
     return _text(name, value, source)
 
 

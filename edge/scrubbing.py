@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.errors import IndexBroken
+from edge.index import IndexRecord
 from edge.ledger import Ledger
 from edge.release_files import MANIFEST, held_files, index_is_whole, is_entry, is_sealed, read_manifest
 
@@ -104,6 +106,10 @@ def _is_sound(name: str, folder: Path) -> bool:
     if name == INDEX:
         for path in folder.glob("index.*"):
             _forget_cached(path)
+        try:
+            IndexRecord.read(folder / "index.json")
+        except IndexBroken:
+            return False
         return index_is_whole(folder)
     _forget_cached(folder / name)
     release = read_manifest(folder)
