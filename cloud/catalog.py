@@ -8,9 +8,9 @@ import hashlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
-from sqlalchemy import ForeignKey, delete, func, or_, select, update
+from sqlalchemy import ForeignKey, Select, delete, func, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
 from cloud.database import Base, transaction
@@ -63,6 +63,18 @@ class ReferencePhoto:
     kind: Kind
     split: Split
     source: str
+
+
+_KINDS: Final = {name: name for name in KINDS}
+_SPLITS: Final = {name: name for name in SPLITS}
+_OF_A_PRODUCT: Final = (
+    ProductRow.sku,
+    ProductRow.title,
+    ProductRow.category,
+    ProductRow.gtin,
+    ProductRow.price,
+)
+_OF_A_REFERENCE: Final = (PhotoRow.sku, PhotoRow.sha256, PhotoRow.kind, PhotoRow.split, PhotoRow.source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +136,8 @@ class Catalog:
     def products(self) -> list[Product]:
         """Return the products of the catalog, sorted by SKU."""
         with transaction(self._sessions) as session:
-            rows = session.scalars(
-                select(ProductRow).where(ProductRow.removed_at.is_(None)).order_by(ProductRow.sku)
-            )
-            return [_product(row) for row in rows]
+            query = select(*_OF_A_PRODUCT).where(ProductRow.removed_at.is_(None)).order_by(ProductRow.sku)
+            return [Product(*row) for row in session.execute(query)]
 
     def find(self, sku: str, gtin: str | None = None) -> Product | None:
         """Return the product with this SKU, else the one with this GTIN; None where the catalog has neither.
@@ -201,21 +211,25 @@ class Catalog:
         are never among them.
         """
         held_out = select(PhotoRow.sha256).where(PhotoRow.split == "test")
-        with transaction(self._sessions) as session:
-            query = select(PhotoRow).where(PhotoRow.sha256.not_in(held_out))
-            if splits is not None:
-                query = query.where(PhotoRow.split.in_(splits))
-            if kinds is not None:
-                query = query.where(PhotoRow.kind.in_(kinds))
-            rows = session.scalars(query.order_by(PhotoRow.sku, PhotoRow.source, PhotoRow.sha256))
-            return [_reference(row) for row in rows]
+        query = select(*_OF_A_REFERENCE).where(PhotoRow.sha256.not_in(held_out))
+        if splits is not None:
+            query = query.where(PhotoRow.split.in_(splits))
+        if kinds is not None:
+            query = query.where(PhotoRow.kind.in_(kinds))
+        return self._references(query)
 
     def test_photos(self) -> list[ReferencePhoto]:
         """Return the photos that measure, sorted by SKU and source."""
+        return self._references(select(*_OF_A_REFERENCE).where(PhotoRow.split == "test"))
+
+    def _references(self, query: Select[str, str, str, str, str]) -> list[ReferencePhoto]:
+        # Columns, not rows of the table: a hundred thousand photos are listed at every publish.
+        in_order = query.order_by(PhotoRow.sku, PhotoRow.source, PhotoRow.sha256)
         with transaction(self._sessions) as session:
-            query = select(PhotoRow).where(PhotoRow.split == "test")
-            rows = session.scalars(query.order_by(PhotoRow.sku, PhotoRow.source, PhotoRow.sha256))
-            return [_reference(row) for row in rows]
+            return [
+                ReferencePhoto(sku, sha256, _KINDS[kind], _SPLITS[split], source)
+                for sku, sha256, kind, split, source in session.execute(in_order)
+            ]
 
     def withheld_count(self) -> int:
         """Count the photos that are no references because their bytes are a test photo of some product."""
@@ -261,9 +275,3 @@ def _put(session: Session, product: Product) -> bool:
 
 def _product(row: ProductRow) -> Product:
     return Product(row.sku, row.title, row.category, row.gtin, row.price)
-
-
-def _reference(row: PhotoRow) -> ReferencePhoto:
-    kind: Kind = "packshot" if row.kind == "packshot" else "in-store"
-    split = next(name for name in SPLITS if name == row.split)
-    return ReferencePhoto(row.sku, row.sha256, kind, split, row.source)
