@@ -167,6 +167,7 @@ def test_a_manifest_is_public_when_everybody_is_offered_the_release(
         assert unknown.status_code == 404, "it is signed, and not offered yet"
     rollouts = record(workspace, (2, ""), sha256=manifest)
     rollouts.start(2)
+    time.sleep(0.06)  # so often at most it is looked again for who is refused
     with client.get(f"/v1/files/{manifest}") as answer:
         assert (answer.status_code, hashlib.sha256(answer.data).hexdigest()) == (200, manifest)
         assert "public" in answer.headers["Cache-Control"]
@@ -189,6 +190,7 @@ def test_nobody_outside_the_share_gets_the_manifest(
 
     inside, outside = tokens[True][1], tokens[False][1]
     rollouts.start(2, 50)
+    time.sleep(0.06)
     assert ask(inside) == (200, "private, no-store")
     for headers in (outside, {}, {"Authorization": "Bearer x"}, {"Authorization": "Basic x"}):
         assert ask(headers) == (404, "no-store")
@@ -200,6 +202,7 @@ def test_nobody_outside_the_share_gets_the_manifest(
     assert ask(inside)[0] == 200, "it was offered it"
     rollouts.resume()
     rollouts.start(2, 100)
+    time.sleep(0.06)
     assert ask(outside)[0] == 200
     rollouts.pause()
     time.sleep(1.1)  # what runs is read once a second
