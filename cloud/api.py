@@ -15,6 +15,7 @@ from flask import Blueprint, Response, abort, json, jsonify, request, send_file
 from cloud import signing
 from cloud.events import LARGEST_BATCH
 from cloud.fleet import DeviceInfo
+from cloud.proposals import proposal_ids
 from cloud.rooms import rooms
 from cloud.times import now, rfc3339
 from edge.errors import AccessDenied, BadSetting, EnrollmentRefused
@@ -53,14 +54,22 @@ def metadata(name: str) -> Response:
 
 @blueprint.get("/v1/files/<sha256>")
 def file(sha256: str) -> Response:
-    """Send one file of a release by the hash of its content, or the range of it that is asked for."""
+    """Send one file of a release by the hash of its content, or the range of it that is asked for.
+
+    The manifest of a release that is not everybody's is there for those alone that are offered it.
+    """
     if not _SHA256.fullmatch(sha256):
         abort(404, "a file is named by the 64 hex digits of its SHA-256")
-    path = rooms().workspace.files / sha256
+    here = rooms()
+    path = here.workspace.files / sha256
     if not path.is_file():
         abort(404, f"there is no file {sha256}")
+    public = here.offers.is_public(sha256, path)
+    if not public and not here.offers.may_have(sha256, _token()):
+        abort(404, f"there is no file {sha256}")
     response = send_file(path.absolute(), mimetype="application/octet-stream", conditional=True, etag=sha256)
-    response.headers["Cache-Control"] = f"public, max-age={FOREVER_S}, immutable"
+    kept = f"public, max-age={FOREVER_S}, immutable" if public else "private, no-store"
+    response.headers["Cache-Control"] = kept
     return response
 
 
@@ -82,22 +91,22 @@ def enroll() -> tuple[Response, int]:
     return jsonify(answer), 201
 
 
-def _for_the_device(view: Callable[_Arguments, _Answer]) -> Callable[_Arguments, _Answer]:
+def for_the_device(view: Callable[_Arguments, _Answer]) -> Callable[_Arguments, _Answer]:
     """Let only the device itself in, by its token."""
 
     @wraps(view)
     def guarded(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Answer:
-        kind, _, token = request.headers.get("Authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not token:
+        token = _token()
+        if not token:
             raise AccessDenied("a device proves itself by `Authorization: Bearer TOKEN`: enroll it first")
-        rooms().fleet.authenticate(str(kwargs["device"]), token.strip())
+        rooms().fleet.authenticate(str(kwargs["device"]), token)
         return view(*args, **kwargs)
 
     return guarded
 
 
 @blueprint.post("/v1/devices/<device>/heartbeat")
-@_for_the_device
+@for_the_device
 def heartbeat(device: str) -> Response:
     """Note that a device is alive and what it runs, and tell it which release it is offered."""
     body = _body()
@@ -107,14 +116,27 @@ def heartbeat(device: str) -> Response:
     if len(json.dumps(status)) > _LARGEST_STATUS:
         raise BadSetting(f"a device's status is at most {_LARGEST_STATUS} bytes of JSON")
     here = rooms()
-    here.fleet.seen(device, release, status)
-    offered = here.rollouts.offered(device, release)
-    answer = HeartbeatAnswer(offered, next_poll_s=NEXT_POLL_S, server_time=rfc3339(now()))
+    here.presence.seen(device, release, status)
+    set_aside = status.get("set_aside")
+    offer = here.offers.offer(
+        device,
+        here.fleet.store_of(device),
+        release,
+        set_aside=set_aside if isinstance(set_aside, list) else (),
+    )
+    answer = HeartbeatAnswer(
+        offer.version,
+        assortment=offer.assortment,
+        shadow=offer.shadow,
+        next_poll_s=NEXT_POLL_S,
+        server_time=rfc3339(now()),
+        settled=here.proposals.settled(device, proposal_ids(status)),
+    )
     return jsonify(answer.to_record())
 
 
 @blueprint.post("/v1/devices/<device>/events")
-@_for_the_device
+@for_the_device
 def events(device: str) -> Response:
     """Keep the events that a device brings, each once; it may forget those that are named in the answer."""
     request.max_content_length = LARGEST_BATCH
@@ -136,6 +158,12 @@ def health() -> Response:
             "timestamp_expires": rfc3339(expires),
         }
     )
+
+
+def _token() -> str:
+    """Return the bearer token of the request, "" if it has none."""
+    kind, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else ""
 
 
 def _body() -> Fields:

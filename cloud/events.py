@@ -9,6 +9,7 @@ from sqlalchemy import JSON, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
+from cloud import accuracy, proposals
 from cloud.database import Base, transaction
 from cloud.times import UtcTime, now
 from edge.errors import BadSetting, SkipRecord, StorageUnusable
@@ -165,6 +166,12 @@ def _insert_new(session: Session, events: Sequence[KeptEvent]) -> None:
             session.add(EventRow(**{name: getattr(event, name) for name in KeptEvent.__slots__}))
             if event.kind == "slot_changed":
                 _change_slot(session, event)
+            elif event.kind == "proposed":
+                proposals.propose(session, event.id, event.device, event.at, event.data)
+    new = [event for event in events if event.id not in known]
+    if new:
+        session.flush()  # an id that another batch has brought in the meantime is found before it is counted
+        accuracy.count(session, new[0].device, new)
 
 
 def _change_slot(session: Session, event: KeptEvent) -> None:

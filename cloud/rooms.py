@@ -8,6 +8,9 @@ from flask import Flask, current_app
 from cloud.catalog import Catalog
 from cloud.events import Events
 from cloud.fleet import Fleet, WrongCodeBrake
+from cloud.offers import Offers
+from cloud.presence import Presence
+from cloud.proposals import Proposals
 from cloud.releases import Releases
 from cloud.rollouts import Rollouts
 from cloud.workspace import Workspace
@@ -23,8 +26,11 @@ class Rooms:
     catalog: Catalog
     releases: Releases
     rollouts: Rollouts
+    offers: Offers
     fleet: Fleet
+    presence: Presence
     events: Events
+    proposals: Proposals
     brake: WrongCodeBrake
     people_anywhere: bool
 
@@ -36,13 +42,17 @@ class Rooms:
             StorageUnusable: the database cannot be opened.
         """
         sessions = workspace.sessions()
+        fleet = Fleet(sessions)
         return cls(
             workspace=workspace,
             catalog=Catalog(sessions, workspace.photo_storage()),
             releases=Releases(sessions),
             rollouts=Rollouts(sessions),
-            fleet=Fleet(sessions),
+            offers=Offers(sessions),
+            fleet=fleet,
+            presence=Presence(fleet),
             events=Events(sessions),
+            proposals=Proposals(sessions, workspace.proposed_photo_storage()),
             brake=WrongCodeBrake(),
             people_anywhere=people_anywhere,
         )
@@ -54,4 +64,9 @@ class Rooms:
 
 def rooms() -> Rooms:
     """Return the rooms of the app that handles this request."""
-    return cast(Rooms, current_app.extensions[_NAME])
+    return rooms_of(current_app)
+
+
+def rooms_of(app: Flask) -> Rooms:
+    """Return the rooms of an app."""
+    return cast(Rooms, app.extensions[_NAME])

@@ -112,3 +112,7 @@ class Workspace:
     def photo_storage(self) -> PhotoStorage:
         """Return the storage of this folder's photos."""
         return PhotoStorage(self.photos)
+
+    def proposed_photo_storage(self) -> PhotoStorage:
+        """Return the storage of the photos that devices propose, apart from those of the catalog."""
+        return PhotoStorage(self.data / "proposed")

@@ -13,6 +13,7 @@ import waitress
 from cloud import signing
 from cloud.app import create_app
 from cloud.commands.options import data_option, open_workspace
+from cloud.conductor import Conductor
 from cloud.events import LARGEST_BATCH
 from cloud.rooms import rooms_of
 from cloud.ticking import Ticker
@@ -70,11 +71,14 @@ def command(host: str, port: int, open_console: bool, data: Path) -> None:
     ticker = Ticker(workspace.metadata, workspace.keys)
     ticker.start()
     here.presence.start()
+    conductor = Conductor(workspace.sessions(), here.offers)
+    conductor.start()
     signal.signal(signal.SIGTERM, _stop)
     # Inside the loop waitress itself takes both, and answers the running requests first.
     with suppress(KeyboardInterrupt, SystemExit):
         _greet(host, int(getattr(server, "effective_port", port)), data)
         server.run()
+    conductor.stop()
     here.presence.stop()
     ticker.stop()
     click.echo("Stopped.")

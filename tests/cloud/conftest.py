@@ -37,7 +37,19 @@ ROOT = Path(__file__).resolve().parents[2]
 # Whose tests ask the database: they run on SQLite and on PostgreSQL.
 ON_BOTH_DATABASES = {
     f"test_{name}"
-    for name in ("api", "app", "catalog", "console", "events", "fleet", "people", "rollouts", "rollout_rules")
+    for name in (
+        "api",
+        "app",
+        "catalog",
+        "console",
+        "events",
+        "fleet",
+        "people",
+        "rollouts",
+        "offers",
+        "conductor",
+        "accuracy",
+    )
 }
 
 
