@@ -5,13 +5,14 @@ A device holds no reference photos, only their vectors: what it can show is the 
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge.disk import write_atomically
-from edge.errors import SkipPhoto
+from edge.errors import BadProduct, SkipPhoto
 from edge.explain import Explanation, explain_answer, similarity_map
 from edge.explain_picture import LEGEND, Panel, draw_heat_map, draw_sheet, encode_png, map_panels
 from edge.image import Picture, decode, fit
@@ -71,26 +72,34 @@ def write_look_alikes(
     panels: list[Panel] = []
     for each in alike:
         picture = decode(photos[each.photo], shrink_to=SHOWN_SIDE)
-        panels += [Panel(picture, "The photo", (each.photo,)), _look_alike(device, each, picture)]
+        taken_for, what = draw_look_alike(device, each.sku or "", picture)
+        caption = (each.title, f"similarity {each.similarity or 0.0:+.3f}")
+        panels += [Panel(picture, "The photo", (each.photo,)), Panel(taken_for, what, caption)]
     if panels:
         heading = ("Photos that are too close to another product.", LEGEND)
         write_atomically(path, encode_png(draw_sheet(heading, panels, columns=2)))
     return bool(panels)
 
 
-def _look_alike(device: "Device", concern: Concern, picture: Picture) -> Panel:
-    sku = concern.sku or ""
-    caption = (concern.title, f"similarity {concern.similarity or 0.0:+.3f}")
+def draw_look_alike(device: "Device", sku: str, picture: Picture) -> tuple[Picture, str]:
+    """Return what a photo is taken for, and what that shows: the product's own photo, if it is kept here.
+
+    Else the map of what in the photo, `uint8` (height, width, 3), speaks for the product.
+
+    Raises:
+        BadProduct: there is no such product, or nothing to recognize it by.
+        StepBack, NextDelegate: the release cannot answer.
+    """
     local = LocalProducts(device.settings.data)
     for sha256 in (photo for each in local.all() if each.product.sku == sku for photo in each.photos):
-        try:
-            return Panel(decode(local.photo(sha256)), sku, caption)
-        except SkipPhoto:
-            continue
+        with suppress(SkipPhoto):
+            return decode(local.photo(sha256)), sku
 
     def draw(matcher: Matcher) -> Picture:
-        query = matcher.embedder.embed(fit(picture, matcher.release.input_size))
         rows = matcher.stack.vectors(matcher.stack.rows_of(sku))
+        if len(rows) == 0:
+            raise BadProduct(f"nothing here recognizes a product {sku!r}: look at the list of products")
+        query = matcher.embedder.embed(fit(picture, matcher.release.input_size))
         return draw_heat_map(picture, similarity_map(query, rows[int(np.argmax(rows @ query.vector))]))
 
-    return Panel(device.ask(draw), f"{sku}: what speaks for it", caption)
+    return device.ask(draw), f"{sku}: what speaks for it"

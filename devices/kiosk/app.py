@@ -8,9 +8,10 @@ from werkzeug.exceptions import HTTPException
 
 from devices.camera import FolderCamera
 from devices.config import Settings
+from devices.kiosk.staff import add_staff_page
 from devices.kiosk.station import Given, Station
 from devices.kiosk.wording import name_of, price_of, words_for
-from edge.errors import ShelfsightError, SkipPhoto
+from edge.errors import ShelfsightError, SkipPhoto, SkipRecord
 
 MOST_PHOTO_BYTES = 24 * 1024 * 1024
 FOLDER_INTERVAL_S = 4.0  # a photo from a folder stays long enough to be read
@@ -45,6 +46,7 @@ def create_app(station: Station, settings: Settings, *, hosts: list[str] | None 
     _add_guards(app)
     _add_page(app, station, settings)
     _add_answers(app, station, settings)
+    add_staff_page(app, station, settings)
     return app
 
 
@@ -68,7 +70,9 @@ def _add_guards(app: Flask) -> None:
 
     @app.errorhandler(ShelfsightError)
     def _failed(error: ShelfsightError) -> tuple[Response, int]:
-        return jsonify(error=str(error), code=error.code), 422 if isinstance(error, SkipPhoto) else 503
+        return jsonify(error=str(error), code=error.code), 422 if isinstance(
+            error, SkipPhoto | SkipRecord
+        ) else 503
 
     @app.errorhandler(HTTPException)
     def _refused(error: HTTPException) -> tuple[Response, int]:

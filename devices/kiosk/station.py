@@ -79,6 +79,15 @@ class Station:
         """
         return encode_jpeg(self._frame().picture, quality=80)
 
+    def take(self) -> bytes:
+        """Take a frame from the camera to be kept, as a JPEG that loses little.
+
+        Raises:
+            SkipPhoto: this frame cannot be used.
+            BadSetting: there is no camera.
+        """
+        return encode_jpeg(self._frame().picture, quality=95)
+
     def answer_photo(self, photo: bytes) -> Given:
         """Answer a photo that the page's own camera took.
 

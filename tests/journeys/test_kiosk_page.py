@@ -25,7 +25,7 @@ from edge.explain_picture import encode_png
 from edge.image import decode, fit
 from edge.model import Model
 from tests.devices.conftest import SKUS, events_of, install_release, pack
-from tests.edge.drawn_release import ReleaseMaker, photograph
+from tests.edge.drawn_release import ReleaseMaker, draw_pack, photograph
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -214,3 +214,64 @@ def test_a_phone_answers_through_its_own_camera_and_from_a_chosen_photo(
         page.get_by_role("status").filter(has_text="Thank you").wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out at the side"
     assert [event.data["sku"] for event in events_of(data) if event.kind == "confirmed"] == [SKUS[3]]
+
+
+def test_staff_teach_a_product_and_see_at_once_that_it_is_known(
+    browser: "Browser", data: Path, tmp_path: Path
+) -> None:
+    taken = []
+    for seed in range(3):
+        taken.append(tmp_path / f"{seed}.jpg")
+        taken[-1].write_bytes(photograph(draw_pack(77), seed=seed))
+    blank = tmp_path / "blank.png"
+    blank.write_bytes(encode_png(np.full((64, 64, 3), 120, np.uint8)))
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    (frames / "seen.jpg").write_bytes(photograph(draw_pack(77), seed=9))
+    with (
+        kiosk(data, "--frames", frames) as address,
+        looking(browser, f"{address}staff", 1280, 800) as page,
+    ):
+        page.locator("#files").set_input_files([*taken, blank])
+        page.locator("#photos li").nth(3).wait_for()
+        page.get_by_text("nothing in view", exact=False).wait_for()
+        page.get_by_role("button", name="Remove photo 4").click()
+        page.get_by_role("button", name="Take a photo").click()
+        page.locator("#photos li").nth(3).wait_for()
+        page.get_by_label("SKU").fill("jam")
+        page.get_by_label("Title").fill("Grandma's jam")
+        page.get_by_label("Price").fill("4.20")
+        page.screenshot(path=tmp_path / "teach.png")
+        page.get_by_role("button", name="Teach it").click()
+        page.get_by_role("status").filter(has_text="is known from 4 photos").wait_for()
+        page.get_by_role("button", name="Show it to the camera and try").click()
+        page.locator("#tried", has_text="Found it: Grandma's jam").wait_for()
+        page.get_by_text("jam · 4 photos · proposed").wait_for()
+        page.screenshot(path=tmp_path / "taught.png")
+        page.goto(address)
+        page.get_by_role("heading", name="Grandma's jam").wait_for()
+        page.get_by_text("4.20").wait_for()
+    assert [event.kind for event in events_of(data) if event.kind == "proposed"] == ["proposed"]
+
+
+def test_staff_are_warned_of_a_look_alike_and_may_add_it_all_the_same(
+    browser: "Browser", data: Path, tmp_path: Path
+) -> None:
+    twin = tmp_path / "twin.jpg"
+    twin.write_bytes(photograph(pack(SKUS[1]), seed=5))
+    with kiosk(data) as address, looking(browser, f"{address}staff", 390, 844) as page:
+        page.locator("#files").set_input_files(twin)
+        page.locator("#photos li").wait_for()
+        page.get_by_label("SKU").fill("jam")
+        page.get_by_role("button", name="Teach it").click()
+        page.get_by_role("heading", name="Look at this first").wait_for()
+        page.get_by_text("would be answered as bean soup (Bean Soup)").wait_for()
+        both = page.locator("#concern-list img")
+        both.nth(1).wait_for()
+        assert both.nth(1).evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+        page.screenshot(path=tmp_path / "warned.png", full_page=True)
+        page.get_by_role("button", name="Add it anyway").click()
+        page.get_by_role("status").filter(has_text="is known from 1 photo").wait_for()
+        page.get_by_role("button", name="Forget jam").click()
+        page.get_by_role("button", name="Forget jam").wait_for(state="detached")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out at the side"
