@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edge.disk import write_atomically
 from edge.errors import ShelfsightError
+from edge.release_files import MANIFEST
 from edge.updater import Updater
 
 if TYPE_CHECKING:
@@ -25,11 +26,13 @@ def look_after(device: "Device", updater: Updater, device_id: str) -> None:
     A round over all files begins every `scrub_hours`, at another time on every device, and goes on from visit
     to visit. What fails now is tried at the next visit; it must not keep this one from its other work.
     """
-    with suppress(ShelfsightError):
+    with suppress(ShelfsightError, OSError):
         if _is_due(device, device_id) and device.installation.scrub(BUDGET).ended:
             write_atomically(device.settings.data / _ENDED, datetime.now(UTC).isoformat().encode() + b"\n")
         for mended in updater.repair():
             device.record("repaired", {"release": mended.release, "files": list(mended.files)})
+            if MANIFEST in mended.files:  # without it nobody could tell what else has rotted
+                (device.settings.data / _ENDED).unlink(missing_ok=True)
 
 
 def _is_due(device: "Device", device_id: str) -> bool:

@@ -364,10 +364,14 @@ class Installation:
             return scrub_step(self._ledger, {v: self._release(v) for v in versions if v is not None}, budget)
 
     def rotten(self) -> tuple[Rotten, ...]:
-        """Return what the scrub found rotten in releases that are still here, those in use first."""
+        """Return what the scrub found rotten in releases that are still here, in the order of mending."""
         found = [each for each in known_rotten(self._ledger) if self.release_folder(each.release).is_dir()]
         current = self.current_version()
-        return tuple(sorted(found, key=lambda each: (each.release != current, -each.release, each.name)))
+        return tuple(
+            sorted(
+                found, key=lambda each: (each.release != current, -each.release, _turn(each.name), each.name)
+            )
+        )
 
     def folders(self) -> list[Path]:
         """Return the folders of the releases here, newest first."""
@@ -586,6 +590,11 @@ class Installation:
         except OSError as error:
             raise storage_error(error, folder) from error
         return folder
+
+
+def _turn(name: str) -> int:
+    """Say when in a release something is mended: its manifest first, its index when all else is sound."""
+    return {MANIFEST: 0, INDEX: 2}.get(name, 1)
 
 
 def _failed(error: ShelfsightError) -> type[TrialFailed]:

@@ -28,6 +28,7 @@ from urllib3.exceptions import (
     LocationParseError,
     NameResolutionError,
     NewConnectionError,
+    ProtocolError,
     ReadTimeoutError,
     SSLError,
 )
@@ -97,6 +98,7 @@ class Transport:
         self.bytes_received = 0
         self._timeout_s = timeout_s
         self._answer_s = answer_s
+        self._kept = False
         self._pace = Pace(timeout_s, least_rate, rate_window_s)
         self._headers = {"Accept-Encoding": "identity", "User-Agent": "shelfsight"}
         if token is not None:
@@ -260,16 +262,7 @@ class Transport:
         """
         limit_s = self._answer_s if limit_s == 0 else limit_s
         self._pace.begin(self._url(path), limit_s, silence_s=silence_s)
-        with _said_clearly(self.base_url):
-            response = self._pool.request(
-                method,
-                self._url(path),
-                headers={**self._headers, **(headers or {})},
-                body=body,
-                preload_content=False,
-                decode_content=False,
-                redirect=False,
-            )
+        response = self._ask(method, path, headers or {}, body)
         done = False
         try:
             absent = response.status == 404 and may_be_absent
@@ -280,10 +273,33 @@ class Transport:
             done = response.length_remaining == 0
         finally:
             # Only a connection whose body was read to its end can carry the next request.
+            self._kept = done
             if done:
                 response.release_conn()
             else:
                 response.close()
+
+    def _ask(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None
+    ) -> urllib3.BaseHTTPResponse:
+        """Send a request; once more, where a kept connection turns out to be closed by the server."""
+        again, self._kept = self._kept and method == "GET", False
+        with _said_clearly(self.base_url):
+            while True:
+                try:
+                    return self._pool.request(
+                        method,
+                        self._url(path),
+                        headers={**self._headers, **headers},
+                        body=body,
+                        preload_content=False,
+                        decode_content=False,
+                        redirect=False,
+                    )
+                except ProtocolError:
+                    if not again:
+                        raise
+                    again = False
 
     def _check_status(self, response: urllib3.BaseHTTPResponse, path: str) -> None:
         status = response.status
