@@ -1,53 +1,37 @@
 """The rhythm of syncing: when to come again, and how to leave a server in trouble alone."""
 
 import random
-import threading
 from collections.abc import Callable
 
+from devices.bell import Bell
 from devices.device import Device
+from devices.enrollment import read_enrollment
+from devices.hints import Hints
 from devices.sync_report import SyncReport
+from devices.waits import backoff_wait_s, poll_wait_s
 from edge.errors import ShelfsightError, TryLater
-
-JITTER = 0.1
-"""A poll comes up to this share early or late, so that devices started together drift apart."""
-
-FIRST_BACKOFF_S = 2.0
-LONGEST_BACKOFF_S = 600.0
-
-
-def poll_wait_s(next_poll_s: float, chance: random.Random) -> float:
-    """Choose the wait before the next poll, in seconds: what the server asked for, within the jitter."""
-    return next_poll_s * chance.uniform(1 - JITTER, 1 + JITTER)
-
-
-def backoff_wait_s(failures: int, retry_after: float | None, chance: random.Random) -> float:
-    """Choose the wait after so many `failures` in a row, in seconds.
-
-    Full jitter (Brooker, "Exponential Backoff And Jitter", 2015): anything from nothing to a bound that
-    doubles, so that a thousand devices do not come back at once. Never sooner than the server asked for.
-    """
-    bound = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(failures, 30))
-    asked = retry_after or 0.0
-    return asked + chance.uniform(0.0, bound)
 
 
 def sync_until(
-    stop: threading.Event,
+    bell: Bell,
     device: Device,
     *,
     said: Callable[[SyncReport], None],
     failed: Callable[[ShelfsightError, float], None],
     chance: random.Random | None = None,
 ) -> None:
-    """Sync again and again until `stop` is set; a sync that has begun is finished first.
+    """Sync again and again until `bell` is stopped; a sync that has begun is finished first.
 
-    `said` is told of every sync that reached the server, `failed` of the others with the wait in seconds that
-    follows. A failure that needs a person is waited out too: when the person has mended it, the device goes
-    on by itself.
+    Between two syncs it waits as the server said, or until a hint rings the bell; after a failure no hint
+    makes it come sooner. `said` is told of every sync that reached the server, `failed` of the others with
+    the wait in seconds that follows. A failure that needs a person is waited out too: when the person has
+    mended it, the device goes on by itself.
     """
     chance = chance or random.Random()
+    hints = Hints(device.settings, bell, chance)
     failures = 0
-    while not stop.is_set():
+    while not bell.stopped:
+        bell.hush()  # whatever was rung until now, this sync answers
         try:
             report = device.sync()
         except TryLater as error:
@@ -62,4 +46,6 @@ def sync_until(
             failures = 0
             wait = poll_wait_s(report.next_poll_s, chance)
             said(report)
-        stop.wait(wait)
+            hints.point(read_enrollment(device.settings.data), report.hints, report.current)
+        bell.wait(wait, deaf=failures > 0)
+    hints.close()

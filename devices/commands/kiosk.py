@@ -13,6 +13,7 @@ from devices.commands.options import data_option, frames_options
 from edge.errors import BadSetting
 
 if TYPE_CHECKING:
+    from devices.bell import Bell
     from devices.camera import Camera
     from devices.device import Device
 
@@ -50,6 +51,7 @@ def command(
     Without --camera and --frames the page uses the browser's own camera, which browsers allow on localhost
     and over HTTPS.
     """
+    from devices.bell import Bell
     from devices.camera import open_camera
     from devices.config import load_settings
     from devices.device import Device
@@ -64,13 +66,13 @@ def command(
     eyes = open_camera(frames, camera, width=settings.camera_width, height=settings.camera_height)
     # Whoever starts kiosks stops them by SIGTERM: leave as by Ctrl-C, with the camera let go.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
-    stop = threading.Event()
+    bell = Bell()
     try:
         if with_sync:
-            _sync_beside(device, stop)
+            _sync_beside(device, bell)
         _serve(device, eyes, host, port)
     finally:
-        stop.set()
+        bell.stop()
         if eyes is not None:
             eyes.close()
 
@@ -116,7 +118,7 @@ def _hosts(host: str) -> list[str] | None:
     return ["127.0.0.1", "localhost", "[::1]", host] if address.is_loopback else None
 
 
-def _sync_beside(device: "Device", stop: threading.Event) -> None:
+def _sync_beside(device: "Device", bell: "Bell") -> None:
     """Sync in the background, if this device is enrolled: a demo from a folder needs no server."""
     from devices.sync_loop import sync_until
 
@@ -124,7 +126,7 @@ def _sync_beside(device: "Device", stop: threading.Event) -> None:
         return
     threading.Thread(
         target=sync_until,
-        args=(stop, device),
+        args=(bell, device),
         kwargs={
             "said": lambda report: None,
             "failed": lambda error, wait: click.echo(f"error: {error}; again in {wait:.0f} s", err=True),

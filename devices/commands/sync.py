@@ -3,7 +3,6 @@
 import json
 import signal
 import sys
-import threading
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -40,16 +39,17 @@ def command(once: bool, as_json: bool, data: Path | None) -> None:
             raise click.exceptions.Exit(1)
         return
 
+    from devices.bell import Bell
     from devices.sync_loop import sync_until
 
-    stop = threading.Event()
+    bell = Bell()
 
     def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
+        bell.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask_to_stop)
-    sync_until(stop, device, said=lambda report: _say(report, as_json), failed=_complain)
+    sync_until(bell, device, said=lambda report: _say(report, as_json), failed=_complain)
 
 
 def _say(report: "SyncReport", as_json: bool) -> None:

@@ -1,15 +1,16 @@
 """The rhythm of syncing: jitter, back-off, and leaving at once when told to."""
 
 import random
-import threading
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devices.bell import Bell
 from devices.config import Settings
 from devices.device import Device
-from devices.sync_loop import JITTER, LONGEST_BACKOFF_S, backoff_wait_s, poll_wait_s, sync_until
+from devices.sync_loop import sync_until
+from devices.waits import JITTER, LONGEST_BACKOFF_S, backoff_wait_s, poll_wait_s
 from edge.errors import ShelfsightError
 
 
@@ -35,28 +36,28 @@ def test_devices_that_fail_together_come_back_apart() -> None:
 
 def test_a_failure_is_told_with_its_wait_and_a_stop_ends_the_wait(data: Path) -> None:
     (data / "device.json").write_text('{"url": "http://127.0.0.1:9", "device_id": "d-7", "token": "t"}')
-    stop = threading.Event()
+    bell = Bell()
     told: list[tuple[str, float]] = []
 
     def failed(error: ShelfsightError, wait_s: float) -> None:
         told.append((error.code, wait_s))
-        stop.set()
+        bell.stop()
 
     def said(report: object) -> None:
         raise AssertionError(f"there is no server, and yet: {report}")
 
-    sync_until(stop, Device(Settings(data=data)), said=said, failed=failed, chance=random.Random(1))
+    sync_until(bell, Device(Settings(data=data)), said=said, failed=failed, chance=random.Random(1))
     assert [code for code, _ in told] == ["server_unreachable"]
 
 
 def test_what_a_person_has_to_mend_is_waited_for_at_least_a_poll(data: Path) -> None:
-    stop = threading.Event()
+    bell = Bell()
     waits: list[float] = []
 
     def failed(error: ShelfsightError, wait_s: float) -> None:
         assert error.code == "not_enrolled"
         waits.append(wait_s)
-        stop.set()
+        bell.stop()
 
-    sync_until(stop, Device(Settings(data=data)), said=lambda report: None, failed=failed)
+    sync_until(bell, Device(Settings(data=data)), said=lambda report: None, failed=failed)
     assert waits[0] >= 60
