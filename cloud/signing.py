@@ -1,8 +1,10 @@
 """Signs what devices may trust: the four TUF roles of a release repository.
 
-The only door to `tuf` and `securesystemslib` on the cloud's side. Root and targets are *offline* keys: they
-are needed to publish, and may live on a stick in a drawer for the rest of the time. Snapshot and timestamp
-are *online* keys, short-lived, re-signed by `tick`, so that a frozen or copied server is noticed in a day.
+With `cloud.ceremony` (which drafts the next root) and `cloud.keyfiles` the only door to `tuf` and
+`securesystemslib` on the cloud's side. Root and targets are *offline* keys. Two of three root keys say who
+may sign at all; the targets key is needed to publish; all of them may live on sticks in drawers for the rest
+of the time. Snapshot and timestamp are *online* keys, short-lived, re-signed by `tick`, so that a frozen or
+copied server is noticed in a day.
 
 A repository is a folder of metadata files: `<n>.root.json`, `<n>.targets.json`, `<n>.snapshot.json` and
 `timestamp.json`. A numbered file is written once and never again; `timestamp.json` is written last and is the
@@ -14,17 +16,14 @@ import base64
 import fcntl
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from securesystemslib.signer import CryptoSigner, SSlibKey
+from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import (
     Metadata,
@@ -37,8 +36,9 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
+from cloud.keyfiles import PRIVATE, find_keys, open_key
 from edge.disk import storage_error, write_atomically
-from edge.errors import StorageUnusable
+from edge.errors import BadSetting, StorageUnusable
 
 RoleName = Literal["root", "targets", "snapshot", "timestamp"]
 ROLES: Final[tuple[RoleName, ...]] = ("root", "targets", "snapshot", "timestamp")
@@ -49,6 +49,9 @@ LIFETIMES: Final[dict[RoleName, timedelta]] = {
     "snapshot": timedelta(days=7),
     "timestamp": timedelta(days=1),
 }
+ROOT_KEYS: Final = 3
+ROOT_THRESHOLD: Final = 2
+WARN_BEFORE: Final = timedelta(days=30)
 _KEPT: Final = 20  # a device in the middle of a refresh still finds the files that its timestamp named
 
 _Signed = TypeVar("_Signed", Root, Targets, Snapshot, Timestamp)
@@ -56,19 +59,27 @@ _Signed = TypeVar("_Signed", Root, Targets, Snapshot, Timestamp)
 
 @dataclass(frozen=True, slots=True)
 class RoleStatus:
-    """Tell how one role stands: its key ids, when its signature runs out, whether its private key is here."""
+    """Tell how one role stands: how many of which keys it needs, where they lie, when its signature ends.
+
+    `files` has the private key of each key id that was found.
+    """
 
     role: RoleName
     key_ids: tuple[str, ...]
+    threshold: int
     version: int
     expires: datetime
-    key_file: Path
-    key_here: bool
+    files: Mapping[str, Path]
 
     @property
     def offline(self) -> bool:
-        """Say whether the private key is needed only to publish, and may be kept elsewhere."""
+        """Say whether the private keys are needed only now and then, and may be kept elsewhere."""
         return self.role in OFFLINE
+
+    @property
+    def can_sign(self) -> bool:
+        """Say whether enough private keys were found to sign with."""
+        return len(self.files) >= self.threshold
 
 
 def create_keys(keys: Path) -> None:
@@ -78,8 +89,7 @@ def create_keys(keys: Path) -> None:
         StorageUnusable, NoSpace: the folder cannot be written.
     """
     _make_folder(keys, mode=0o700)
-    for role in ROLES:
-        path = _key_file(keys, role)
+    for path in (path for role in ROLES for path in _first_files(keys, role)):
         if not path.exists():
             write_atomically(path, CryptoSigner.generate_ed25519().private_bytes, mode=0o600)
 
@@ -161,23 +171,52 @@ def tick(metadata: Path, keys: Path) -> datetime:
         return _write_online(metadata, keys)
 
 
-def renew(metadata: Path, keys: Path, *, online_keys: Path | None = None) -> None:
-    """Sign root and targets for another year with the offline keys they already have.
+def renew(metadata: Path, *keys: Path, online_keys: Path | None = None) -> None:
+    """Sign root and targets for another year with the offline keys they already have, in the `keys` folders.
 
     Raises:
         StorageUnusable, NoSpace: a key is missing or another one, or the metadata is unusable.
     """
     with _locked(metadata):
-        _check_keys(metadata, keys, ("root", "targets"))
-        _check_keys(metadata, online_keys or keys, ("snapshot", "timestamp"))
+        online = online_keys or keys[0]
         root = _latest_root(metadata)
+        root_signers, targets_signers = _signers(root, keys, "root"), _signers(root, keys, "targets")
+        _check_keys(metadata, online, ("snapshot", "timestamp"))
         root.version += 1
-        root.expires = _expiry("root")
+        root.expires = expiry("root")
         signed = Metadata(root)
-        signed.sign(_signer(root, keys, "root"))
+        _sign(signed, root_signers)
         write_atomically(metadata / f"{root.version}.root.json", signed.to_bytes())
-        _write_targets(metadata, keys, _current_targets(metadata))
-        _write_online(metadata, online_keys or keys)
+        _write_signed_targets(metadata, targets_signers, _current_targets(metadata))
+        _write_online(metadata, online)
+
+
+def publish_root(metadata: Path, root_json: bytes, keys: Sequence[Path], online_keys: Path) -> bool:
+    """Make a root that enough holders have signed the one in force; return whether targets was signed again.
+
+    What the new root's keys have not signed is signed again at once: targets with a key in one of the `keys`
+    folders, the others with the `online_keys`. They are all looked at before the root is written. Killed on
+    the way, the same call goes on where it was.
+
+    Raises:
+        BadSetting: it does not follow the root in force, or too few of the old or of the new keys signed it.
+        StorageUnusable, NoSpace: a key is missing or another one, or the metadata is unusable.
+    """
+    with _locked(metadata):
+        after = _parse(root_json, "the draft", Root)
+        if root_bytes(metadata) != root_json:
+            _check_follows(_latest_root(metadata), after)
+        path = metadata / f"{_latest_version(metadata, 'targets')}.targets.json"
+        targets = _parse(_read(path), path, Targets)
+        sign_targets = not _is_signed(after.signed, "targets", targets)
+        for role in ("snapshot", "timestamp"):
+            _signers(after.signed, (online_keys,), role)
+        targets_signers = _signers(after.signed, keys, "targets") if sign_targets else ()
+        write_atomically(metadata / f"{after.signed.version}.root.json", root_json)
+        if sign_targets:
+            _write_signed_targets(metadata, targets_signers, targets.signed)
+        _write_online(metadata, online_keys)
+        return sign_targets
 
 
 def root_bytes(metadata: Path) -> bytes:
@@ -217,8 +256,8 @@ def timestamp_expires(metadata: Path) -> datetime:
     return _load(metadata / "timestamp.json", Timestamp).expires
 
 
-def roles(metadata: Path, keys: Path) -> tuple[RoleStatus, ...]:
-    """Return how each of the four roles stands.
+def roles(metadata: Path, *folders: Path) -> tuple[RoleStatus, ...]:
+    """Return how each of the four roles stands, with the private keys that lie in the folders.
 
     Raises:
         StorageUnusable: the metadata cannot be read.
@@ -232,67 +271,100 @@ def roles(metadata: Path, keys: Path) -> tuple[RoleStatus, ...]:
         "snapshot": snapshot,
         "timestamp": timestamp,
     }
+    here = find_keys(folders)
     return tuple(
         RoleStatus(
             role=role,
             key_ids=tuple(root.roles[role].keyids),
+            threshold=root.roles[role].threshold,
             version=signed[role].version,
             expires=signed[role].expires,
-            key_file=_key_file(keys, role),
-            key_here=_key_file(keys, role).exists(),
+            files={key: here[key] for key in root.roles[role].keyids if key in here},
         )
         for role in ROLES
     )
 
 
+def running_out(metadata: Path) -> tuple[str, ...]:
+    """Say in a sentence each which signatures of the offline keys run out within a month, or have.
+
+    Raises:
+        StorageUnusable: the metadata cannot be read.
+    """
+    expires = {"root": _latest_root(metadata).expires, "targets": _current_targets(metadata).expires}
+    now = datetime.now(UTC)
+    return tuple(
+        f"{role} {'runs' if when > now else 'ran'} out on {when:%Y-%m-%d}, and devices take nothing then: "
+        "bring the offline keys and run `shelfsight-cloud keys --renew`"
+        for role, when in expires.items()
+        if when - now < WARN_BEFORE
+    )
+
+
+def expiry(role: RoleName) -> datetime:
+    """Return when what is signed now for a role runs out, in whole seconds UTC."""
+    return (datetime.now(UTC) + LIFETIMES[role]).replace(microsecond=0)
+
+
 def _write_first_root(metadata: Path, keys: Path) -> None:
-    root = Root(version=1, expires=_expiry("root"), consistent_snapshot=True)
-    signers = {role: CryptoSigner(_private_key(keys, role)) for role in ROLES}
-    for role, signer in signers.items():
-        root.add_key(signer.public_key, role)
+    root = Root(version=1, expires=expiry("root"), consistent_snapshot=True)
+    signers = {role: [open_key(path) for path in _first_files(keys, role)] for role in ROLES}
+    for role, each in signers.items():
+        for signer in each:
+            root.add_key(signer.public_key, role)
+    root.roles["root"].threshold = ROOT_THRESHOLD
     signed = Metadata(root)
-    signed.sign(signers["root"])
+    _sign(signed, signers["root"])
     write_atomically(metadata / "1.root.json", signed.to_bytes())
 
 
 def _write_targets(metadata: Path, keys: Path, targets: Targets) -> None:
+    _write_signed_targets(metadata, _signers(_latest_root(metadata), (keys,), "targets"), targets)
+
+
+def _write_signed_targets(metadata: Path, signers: Iterable[CryptoSigner], targets: Targets) -> None:
     # One more than any file there, so that a number that a crash left behind is not used twice.
     targets.version = max(_versions(metadata, "targets"), default=0) + 1
-    targets.expires = _expiry("targets")
+    targets.expires = expiry("targets")
     signed = Metadata(targets)
-    signed.sign(_signer(_latest_root(metadata), keys, "targets"))
+    _sign(signed, signers)
     write_atomically(metadata / f"{targets.version}.targets.json", signed.to_bytes())
+
+
+def _sign(metadata: Metadata[_Signed], signers: Iterable[CryptoSigner]) -> None:
+    for signer in signers:
+        metadata.sign(signer, append=True)
 
 
 def _write_online(metadata: Path, keys: Path) -> datetime:
     """Sign a snapshot of the newest targets, then the timestamp that makes it true."""
     root = _latest_root(metadata)
-    snapshot_signer = _signer(root, keys, "snapshot")
-    timestamp_signer = _signer(root, keys, "timestamp")
+    snapshot_signers = _signers(root, (keys,), "snapshot")
+    timestamp_signers = _signers(root, (keys,), "timestamp")
 
     targets_version = _latest_version(metadata, "targets")
     targets_bytes = _read(metadata / f"{targets_version}.targets.json")
     snapshot = Metadata(
         Snapshot(
             version=max(_versions(metadata, "snapshot"), default=0) + 1,
-            expires=_expiry("snapshot"),
+            expires=expiry("snapshot"),
             meta={"targets.json": MetaFile.from_data(targets_version, targets_bytes, ["sha256"])},
         )
     )
-    snapshot.sign(snapshot_signer)
+    _sign(snapshot, snapshot_signers)
     snapshot_bytes = snapshot.to_bytes()
     write_atomically(metadata / f"{snapshot.signed.version}.snapshot.json", snapshot_bytes)
 
     timestamp = Metadata(
         Timestamp(
             version=_timestamp_version(metadata) + 1,
-            expires=_expiry("timestamp"),
+            expires=expiry("timestamp"),
             snapshot_meta=MetaFile.from_data(snapshot.signed.version, snapshot_bytes, ["sha256"]),
             # For `edge.trust_floor`: a device whose clock is behind judges expiry by this moment.
             unrecognized_fields={"created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")},
         )
     )
-    timestamp.sign(timestamp_signer)
+    _sign(timestamp, timestamp_signers)
     write_atomically(metadata / "timestamp.json", timestamp.to_bytes())
     _forget_old(metadata, "snapshot")
     _forget_old(metadata, "targets")
@@ -336,15 +408,20 @@ def _versions(metadata: Path, role: RoleName) -> list[int]:
 
 
 def _load(path: Path, kind: type[_Signed]) -> _Signed:
+    return _parse(_read(path), path, kind).signed
+
+
+def _parse(data: bytes, path: Path | str, kind: type[_Signed]) -> Metadata[_Signed]:
     try:
-        signed: Signed = Metadata.from_bytes(_read(path)).signed
+        metadata: Metadata[_Signed] = Metadata.from_bytes(data)
     except RepositoryError as error:
         raise StorageUnusable(f"{path} is not TUF metadata ({error}): restore it from a backup") from error
+    signed: Signed = metadata.signed
     if not isinstance(signed, kind):
         raise StorageUnusable(
             f"{path} is {signed.type} metadata under another name: restore it from a backup"
         )
-    return signed
+    return metadata
 
 
 def _read(path: Path) -> bytes:
@@ -361,54 +438,62 @@ def _make_folder(path: Path, *, mode: int = 0o755) -> None:
         raise storage_error(error, path) from error
 
 
-def _key_file(keys: Path, role: RoleName) -> Path:
-    return keys / f"{role}.pem"
+def _first_files(keys: Path, role: RoleName) -> tuple[Path, ...]:
+    """Name the files of the keys with which a repository begins."""
+    if role != "root":
+        return (keys / f"{role}{PRIVATE}",)
+    return tuple(keys / f"root-{number}{PRIVATE}" for number in range(1, ROOT_KEYS + 1))
 
 
-def _private_key(keys: Path, role: RoleName) -> PrivateKeyTypes:
-    path = _key_file(keys, role)
-    try:
-        return load_pem_private_key(path.read_bytes(), password=None)
-    except FileNotFoundError as error:
-        where = (
-            "bring the folder with the offline keys back, or name it with --keys"
-            if role in OFFLINE
-            else ("restore it from a backup")
+def _signers(root: Root, folders: Sequence[Path], role: str) -> tuple[CryptoSigner, ...]:
+    """Open the private keys of a role, as many as it needs, by what the root says of their public halves."""
+    wanted = root.roles[role]
+    here = find_keys(folders)
+    found = [here[key] for key in wanted.keyids if key in here]
+    if len(found) >= wanted.threshold:
+        return tuple(open_key(path) for path in found[: wanted.threshold])
+    named = [path for folder in folders for path in sorted(folder.glob(f"{role}*{PRIVATE}"))]
+    for path in named:
+        open_key(path)  # says what is wrong with it, if it is no key
+    if wanted.threshold > 1:
+        raise StorageUnusable(
+            f"{wanted.threshold} of the {len(wanted.keyids)} {role} keys are needed, and "
+            f"{' and '.join(map(str, folders))} {'holds' if len(folders) == 1 else 'hold'} {len(found)}: "
+            "bring another, or let each holder sign with `shelfsight-cloud keys draft` and `keys sign`"
         )
-        raise StorageUnusable(f"the private key {path} is not there: {where}") from error
-    except OSError as error:
+    if named:
         raise StorageUnusable(
-            f"the private key {path} cannot be read ({error.strerror}): run this as the user who owns it"
-        ) from error
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise StorageUnusable(
-            f"{path} is not an unencrypted PEM private key: restore it from a backup"
-        ) from error
+            f"{named[0]} is not the {role} key that the root trusts: put the right file back"
+        )
+    where = (
+        "bring the folder with the offline keys back, or name it with --keys"
+        if role in OFFLINE
+        else "restore it from a backup, or rotate it with `shelfsight-cloud keys rotate`"
+    )
+    raise StorageUnusable(f"the private key {folders[0] / role}{PRIVATE} is not there: {where}")
 
 
 def _check_keys(metadata: Path, keys: Path, wanted: tuple[RoleName, ...]) -> None:
     root = _latest_root(metadata)
     for role in wanted:
-        _signer(root, keys, role)
+        _signers(root, (keys,), role)
 
 
-def _signer(root: Root, keys: Path, role: RoleName) -> CryptoSigner:
-    """Open the private key of a role and hold it against the public key that the root names."""
-    public = root.keys[root.roles[role].keyids[0]]
-    if not isinstance(public, SSlibKey):
-        raise StorageUnusable(
-            f"the root names a {public.keytype} key for {role}, which is not kept in a file"
+def _check_follows(before: Root, after: Metadata[Root]) -> None:
+    if after.signed.version != before.version + 1:
+        raise BadSetting(
+            f"the draft is root {after.signed.version}, and root {before.version} is in force: "
+            "make the draft again from that one"
         )
-    try:
-        return CryptoSigner(_private_key(keys, role), public)
-    except ValueError as error:
-        raise StorageUnusable(
-            f"{_key_file(keys, role)} is not the {role} key that the root trusts: put the right file back"
-        ) from error
+    for whose, root in (("old", before), ("new", after.signed)):
+        if not _is_signed(root, "root", after):
+            raise BadSetting(
+                f"too few of the {whose} root's keys have signed the draft: see `shelfsight-cloud keys show`"
+            )
 
 
-def _expiry(role: RoleName) -> datetime:
-    return (datetime.now(UTC) + LIFETIMES[role]).replace(microsecond=0)
+def _is_signed(root: Root, role: str, metadata: Metadata[Root] | Metadata[Targets]) -> bool:
+    return root.get_verification_result(role, metadata.signed_bytes, metadata.signatures).verified
 
 
 @contextmanager

@@ -24,7 +24,11 @@ def command(data: Path) -> None:
     signing.create_repository(workspace.metadata, workspace.keys)
     click.echo(f"{data} is ready; devices will trust the root key {signing.fingerprint(workspace.metadata)}")
     click.echo(
-        f"Keep a copy of {workspace.keys} somewhere safe: without its root and targets keys "
+        f"{workspace.keys} holds three root keys, two of which must sign, and the targets key: before "
+        "devices are in shops, move each root key to a stick of its own (docs/keys.md)."
+    )
+    click.echo(
+        f"Keep a copy of {workspace.keys} somewhere safe: without two root keys and the targets key "
         "no device of yours can be given another release."
     )
     click.echo("Next: shelfsight-cloud catalog import FOLDER")

@@ -1,15 +1,12 @@
 """`shelfsight-cloud tick`: say "still true" to devices, by signing the short-lived metadata again."""
 
-from datetime import timedelta
 from pathlib import Path
 
 import click
 
 from cloud import signing
 from cloud.commands.options import data_option, json_option, open_workspace, print_json
-from cloud.times import now, rfc3339
-
-_WARN_BEFORE = timedelta(days=30)
+from cloud.times import rfc3339
 
 
 @click.command("tick")
@@ -27,10 +24,5 @@ def command(data: Path, as_json: bool) -> None:
         print_json({"timestamp_expires": rfc3339(expires)})
     else:
         click.echo(f"Signed; devices believe it until {rfc3339(expires)}.")
-    for role in signing.roles(workspace.metadata, workspace.keys):
-        if role.offline and role.expires - now() < _WARN_BEFORE:
-            click.echo(
-                f"warning: {role.role} runs out on {rfc3339(role.expires)}: "
-                "bring the offline keys and run `shelfsight-cloud keys --renew`",
-                err=True,
-            )
+    for warning in signing.running_out(workspace.metadata):
+        click.echo(f"warning: {warning}", err=True)

@@ -197,7 +197,7 @@ def test_publish_without_the_offline_keys_says_where_they_are_missing(
     workspace: Workspace, tiny_model: Model, tmp_path: Path
 ) -> None:
     (tmp_path / "stick").mkdir()
-    for name in ("root.pem", "targets.pem"):
+    for name in ("root-1.pem", "root-2.pem", "root-3.pem", "targets.pem"):
         (workspace.keys / name).rename(tmp_path / "stick" / name)
     refused = run(workspace, "publish", "--model", str(tiny_model.folder))
     assert refused.exit_code == 1

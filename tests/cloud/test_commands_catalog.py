@@ -49,7 +49,8 @@ def test_init_makes_a_folder_with_keys_and_signed_metadata_and_keeps_them(tmp_pa
     assert first.exit_code == 0, first.output
     assert "devices will trust the root key" in first.stdout
     keys = {path.name: path.read_bytes() for path in (data / "keys").iterdir()}
-    assert set(keys) == {"root.pem", "targets.pem", "snapshot.pem", "timestamp.pem"}
+    roles = ("root-1", "root-2", "root-3", "targets", "snapshot", "timestamp")
+    assert set(keys) == {f"{role}.pem" for role in roles}
     assert (data / "repository" / "metadata" / "timestamp.json").is_file()
     assert run("init", "--data", data).stdout == first.stdout
     assert {path.name: path.read_bytes() for path in (data / "keys").iterdir()} == keys

@@ -85,8 +85,11 @@ def test_a_client_follows_every_publish_tick_and_renewal(metadata: Path, keys: P
 
 def test_private_keys_are_for_the_owner_alone(metadata: Path, keys: Path) -> None:
     assert metadata.exists()
-    for role in signing.ROLES:
-        assert stat.S_IMODE((keys / f"{role}.pem").stat().st_mode) == 0o600
+    assert {path.name for path in keys.iterdir()} == {
+        *(f"root-{number}.pem" for number in (1, 2, 3)),
+        *("targets.pem", "snapshot.pem", "timestamp.pem"),
+    }
+    assert {stat.S_IMODE(path.stat().st_mode) for path in keys.iterdir()} == {0o600}
 
 
 def test_creating_a_repository_again_keeps_it(metadata: Path, keys: Path) -> None:
@@ -106,8 +109,8 @@ def test_a_repository_whose_creation_was_killed_is_finished(
 
 
 def test_tick_needs_only_the_online_keys(metadata: Path, keys: Path, tmp_path: Path) -> None:
-    (keys / "root.pem").unlink()
-    (keys / "targets.pem").unlink()
+    for name in ("root-1", "root-2", "root-3", "targets"):
+        (keys / f"{name}.pem").unlink()
     expires = signing.tick(metadata, keys)
     assert abs(expires - datetime.now(UTC) - timedelta(days=1)) < timedelta(minutes=1)
     assert signing.timestamp_expires(metadata) == expires
@@ -117,7 +120,7 @@ def test_tick_needs_only_the_online_keys(metadata: Path, keys: Path, tmp_path: P
 def test_publishing_without_the_offline_key_names_the_file_and_signs_nothing(
     metadata: Path, keys: Path
 ) -> None:
-    (keys / "targets.pem").rename(keys / "elsewhere.pem")
+    (keys / "targets.pem").unlink()
     before = sorted(path.name for path in metadata.iterdir())
     with pytest.raises(StorageUnusable, match=r"targets\.pem is not there: bring the folder .* --keys"):
         signing.add_target(metadata, keys, "releases/1.json", MANIFEST)
@@ -127,8 +130,8 @@ def test_publishing_without_the_offline_key_names_the_file_and_signs_nothing(
 def test_offline_keys_may_live_in_another_folder(metadata: Path, keys: Path, tmp_path: Path) -> None:
     stick = tmp_path / "stick"
     stick.mkdir()
-    for role in ("root", "targets"):
-        (keys / f"{role}.pem").rename(stick / f"{role}.pem")
+    for name in ("root-1", "root-2", "root-3", "targets"):
+        (keys / f"{name}.pem").rename(stick / f"{name}.pem")
     signing.add_target(metadata, stick, "releases/1.json", MANIFEST, online_keys=keys)
     client(metadata, tmp_path / "client", signing.root_bytes(metadata)).refresh()
 
@@ -216,12 +219,19 @@ def test_the_fingerprint_is_fifty_bits_of_the_root(metadata: Path) -> None:
 
 
 def test_the_roles_tell_where_their_keys_are_and_when_they_expire(metadata: Path, keys: Path) -> None:
-    (keys / "root.pem").unlink()
+    (keys / "root-2.pem").unlink()
+    (keys / "root-3.pem").unlink()
     status = {each.role: each for each in signing.roles(metadata, keys)}
     assert [role for role in status if status[role].offline] == ["root", "targets"]
-    assert not status["root"].key_here
-    assert status["targets"].key_here
-    assert len({key for each in status.values() for key in each.key_ids}) == 4
+    assert [(len(each.key_ids), each.threshold) for each in status.values()] == [
+        (3, 2),
+        (1, 1),
+        (1, 1),
+        (1, 1),
+    ]
+    assert [each.can_sign for each in status.values()] == [False, True, True, True]
+    assert list(status["root"].files.values()) == [keys / "root-1.pem"]
+    assert len({key for each in status.values() for key in each.key_ids}) == 6
     days = {
         role: round((each.expires - datetime.now(UTC)) / timedelta(days=1)) for role, each in status.items()
     }
