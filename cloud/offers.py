@@ -1,7 +1,7 @@
 """Says at a heartbeat which release a device is offered, and at a request for a manifest who may have it.
 
-Ten thousand devices ask every minute, so what runs is read at most once a second and kept in memory: an
-answer is at most that old. Who was offered a release on its way is noted in batches.
+Ten thousand devices ask every minute, so what runs is kept in memory and read again when it is a tenth
+of a second old. Who was offered a release on its way is noted in batches.
 """
 
 import threading
@@ -31,7 +31,8 @@ from edge.release import Release
 RELAY: Final = "relay"
 """The device class of a store's relay: it may fetch whatever a device of its store is offered."""
 
-_FRESH_S: Final = 1.0
+_FRESH_S: Final = 0.1
+_NOTED_EVERY_S: Final = 1.0
 _STORES_FRESH_S: Final = 10.0
 _DENIED_AGAIN_S: Final = 0.05
 _SET_ASIDE: Final = "set_aside"
@@ -119,9 +120,32 @@ class Offers:
                 self._waiting.append(
                     Sighting(rollout.version, device, store, rollout.stage, standing, failure)
                 )
-        if self._waiting and self._clock() - self._noted >= self._fresh_s:
+        if self._waiting and self._clock() - self._noted >= _NOTED_EVERY_S:
             self.flush()
         return offered
+
+    def refresh(self) -> None:
+        """Read what runs at once: whoever is told that there is something new is offered it.
+
+        Raises:
+            StorageUnusable: the database refused.
+        """
+        self._read(0.0)
+
+    def refresh(self) -> None:
+        """Read what runs anew, so that whoever asks from now on is answered by it.
+
+        Raises:
+            StorageUnusable: the database refused.
+        """
+        began = self._clock()
+        while self._read(0.0).read < began:  # another thread may have begun to read before this one asked
+            pass
+
+    @property
+    def are_counted(self) -> bool:
+        """Whether a rollout is on its way whose devices must come by often, so that silence is noticed."""
+        return bool(self._read().counted)
 
     def flush(self) -> None:
         """Bring to the database what was seen of devices since the last time.

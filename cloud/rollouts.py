@@ -151,7 +151,8 @@ class Rollouts:
                 raise _aborted(version)
             row.plan, row.shadow, row.finished = plan.to_record(), plan.shadow, None
             row.state, row.says, row.seen, row.judged_from = "active", "", {}, now()
-            _enter(row, 0)
+            row.stage, row.percent = 0, plan.stages[0]
+            row.stage_started = row.changed = now()
             how = f"in stages: {plan.told}" if plan.staged else f"to {plan.stages[0]:g} %"
             _note(session, row, "start", PERSON, how + (", in shadow first" if plan.shadow else ""))
             return read_rollout(row)
@@ -185,13 +186,12 @@ class Rollouts:
             row = _wanted(session, version, channel)
             if row.state == "active" and row.shadow:
                 row.shadow = False
-                _enter(row, row.stage)
+                row.stage_started = row.changed = now()
                 _note(session, row, "speak", PERSON, "")
                 return read_rollout(row)
             if row.state == "paused":
                 row.finished = None
-                row.judged_from = now()
-                _enter(row, row.stage)
+                row.judged_from = row.stage_started = now()
             row.state, row.changed = "active", now()
             _note(session, row, "resume", PERSON, "")
             return read_rollout(row)
@@ -327,12 +327,6 @@ def reaches(rollout: Rollout, device: str, store: str | None) -> bool:
     return (store is not None and store in rollout.plan.canary) or in_share(
         rollout.version, device, rollout.percent
     )
-
-
-def _enter(row: RolloutRow, stage: int) -> None:
-    plan = Plan.from_record(row.plan)
-    row.stage, row.percent = stage, plan.stages[stage]
-    row.stage_started = row.changed = now()
 
 
 def _after(rollout: Rollout, decision: Decision) -> dict[str, Any]:

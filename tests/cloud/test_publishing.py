@@ -14,9 +14,9 @@ import pytest
 
 from cloud import publishing, signing
 from cloud.catalog import Catalog
+from cloud.offers import Offers
 from cloud.publishing import Publication, publish
 from cloud.releases import Releases
-from cloud.rollouts import Rollouts
 from cloud.workspace import Workspace
 from edge.certificate import read_certificate
 from edge.errors import (
@@ -87,7 +87,7 @@ def test_a_device_can_take_what_was_published(
     matcher = install(workspace, published, tmp_path / "device")
     assert sorted(matcher.stack.products) == [product.sku for product in catalog.products()]
     assert signing.target_names(workspace.metadata) == ("releases/1.json",)
-    assert Rollouts(workspace.sessions()).offered("d-1", None) == 1
+    assert Offers(workspace.sessions()).offer("d-1", None, None).version == 1
 
 
 def test_a_new_device_fetches_the_whole_and_an_old_one_what_is_new(
@@ -116,7 +116,7 @@ def test_publishing_twice_makes_one_release(workspace: Workspace, tiny_model: Mo
 @pytest.mark.usefixtures("catalog")
 def test_a_share_of_the_devices_can_be_offered_the_release(workspace: Workspace, tiny_model: Model) -> None:
     publish(workspace, tiny_model, percent=0)
-    assert Rollouts(workspace.sessions()).offered("d-1", None) is None
+    assert Offers(workspace.sessions()).offer("d-1", None, None).version is None
 
 
 # Several files ------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def test_a_model_that_is_refused_leaves_nothing_published_and_nothing_signed(
     assert all(after[path] == data for path, data in before.items())
     assert signing.target_names(workspace.metadata) == ()
     assert Releases(workspace.sessions()).latest() is None
-    assert Rollouts(workspace.sessions()).offered("d-1", None) is None
+    assert Offers(workspace.sessions()).offer("d-1", None, None).version is None
     assert not (workspace.cache / "embeddings.db").exists()  # refused before the long work
 
 
@@ -268,7 +268,7 @@ def test_a_publish_that_was_killed_shows_nothing_and_is_just_repeated(
     assert (workspace.metadata / "timestamp.json").read_bytes() == timestamp
     assert Releases(workspace.sessions()).latest() is None
     (workspace.files / ".cut-short.tmp").write_bytes(b"half")
-    assert Rollouts(workspace.sessions()).offered("d-1", None) is None
+    assert Offers(workspace.sessions()).offer("d-1", None, None).version is None
     published = publish(workspace, tiny_model)
     assert published.changed
     install(workspace, published, tmp_path / "device")
@@ -292,7 +292,7 @@ def test_a_release_that_was_recorded_and_not_offered_is_offered_by_the_next_publ
     with killed_at(monkeypatch, Rollouts, "start"):
         publish(workspace, tiny_model)
     assert not publish(workspace, tiny_model).changed
-    assert Rollouts(workspace.sessions()).offered("d-1", None) == 1
+    assert Offers(workspace.sessions()).offer("d-1", None, None).version == 1
 
 
 def test_a_file_that_the_disk_has_spoiled_is_mended(
