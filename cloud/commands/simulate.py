@@ -39,6 +39,9 @@ _SHARE = click.FloatRange(0, 1)
     help="Share of clocks that are years off; half of them ahead, so that they must refuse.",
 )
 @click.option(
+    "--live", type=_SHARE, default=1.0, show_default=True, help="Share of the devices that listen to hints."
+)
+@click.option(
     "--restarts", default=0.5, show_default=True, type=click.FloatRange(0), help="Restarts a device and hour."
 )
 @click.option(
@@ -63,6 +66,7 @@ def command(
     slow: float,
     lossy: float,
     wrong_clocks: float,
+    live: float,
     restarts: float,
     warm: float,
     minutes: float,
@@ -84,6 +88,7 @@ def command(
         slow=slow,
         lossy=lossy,
         wrong_clocks=wrong_clocks,
+        live=live,
         restarts_per_hour=restarts,
         warm_s=warm,
         longest_s=60 * minutes,

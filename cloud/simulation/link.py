@@ -3,7 +3,7 @@
 import asyncio
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import aiohttp
 from edge.errors import CutShort, ServerBusy, ServerUnreachable, TryLater
 
 _PIECE = 4096
+_NO_END = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
 _TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=20)
 
 
@@ -113,6 +114,24 @@ class Link:
             if whole > _PIECE:
                 await asyncio.sleep(len(piece) / self._quality.bytes_per_s)
         return bytes(data)
+
+
+async def hints(address: str, token: str) -> AsyncIterator[tuple[int | None, float]]:
+    """Listen to server-sent events until the line breaks; give the version and the seconds to spread over."""
+    headers = {"Authorization": f"Bearer {token}", "Accept": "text/event-stream"}
+    try:
+        async with (
+            aiohttp.ClientSession(headers=headers, timeout=_NO_END) as session,
+            session.get(address) as response,
+        ):
+            if response.status != 200:
+                return
+            async for line in response.content:
+                if line.startswith(b"data:"):
+                    said = json.loads(line[5:])
+                    yield said.get("version"), float(said.get("spread_s", 0.0))
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        return
 
 
 class PartlyHere(CutShort):

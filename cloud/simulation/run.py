@@ -40,7 +40,8 @@ class Plan:
 
     `slow`, `lossy` and `wrong_clocks` are shares (0..1) of the devices: with a line of 16 kB/s and 0.4 s
     there and back, with one that loses a tenth of all requests, and with a clock that is years off. `warm_s`
-    seconds go by before the product is published, at most `longest_s` after it.
+    seconds go by before the product is published, at most `longest_s` after it. The share `live` listens to
+    hints. The first polls are spread over `phase_s`.
     """
 
     devices: int = 10_000
@@ -48,10 +49,12 @@ class Plan:
     slow: float = 0.1
     lossy: float = 0.2
     wrong_clocks: float = 0.001
+    live: float = 1.0
     restarts_per_hour: float = 0.5
     trial_s: tuple[float, float] = (0.5, 4.0)
     warm_s: float = 30.0
     longest_s: float = 600.0
+    phase_s: float = 60.0
     seed: int = 7
 
 
@@ -127,7 +130,7 @@ class _Play:
         devices = await self._virtual_devices(address)
         self._wave.began = time.monotonic()
         # Each device is somewhere in its minute, as after days of jitter.
-        lives = [device.live(self._chance.uniform(0, 60)) for device in devices]
+        lives = [device.live(self._chance.uniform(0, self._plan.phase_s)) for device in devices]
         lives += [each.live(self._plan.warm_s + self._chance.uniform(5, 40)) for each in real]
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(life) for life in lives]
@@ -199,7 +202,8 @@ class _Play:
         line = Quality(0.1 if lossy else 0.002, 16e3 if slow else 1e6, 0.4 if slow else 0.03)
         clock = chance.choice(_WRONG_CLOCKS) if wrong else timedelta(seconds=chance.gauss(0, 30))
         self._wave.clock_wrong += clock > timedelta(days=1)
-        character = Character(line, clock, plan.restarts_per_hour, plan.trial_s)
+        live = chance.random() < plan.live
+        character = Character(line, clock, plan.restarts_per_hour, plan.trial_s, live)
         return VirtualDevice(id_, token, address, character=character, chance=chance, tell=self._note)
 
     def _note(self, device: VirtualDevice, what: str, value: Any) -> None:

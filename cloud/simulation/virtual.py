@@ -8,11 +8,13 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from urllib.parse import urljoin
 
-from cloud.simulation.link import Link, PartlyHere, Quality, Traffic
+from cloud.simulation.link import Link, PartlyHere, Quality, Traffic, hints
 from edge.errors import (
     CutShort,
     Freeze,
@@ -38,12 +40,14 @@ class Character:
     """What makes a virtual device unlike others: its line, its clock, its restarts, its speed.
 
     `restarts_per_hour` is a mean; `trial_s` the least and most seconds that preparing and trying out take.
+    `live` is whether it listens to hints.
     """
 
     line: Quality
     clock_ahead: timedelta
     restarts_per_hour: float
     trial_s: tuple[float, float]
+    live: bool = False
 
 
 @dataclass(slots=True)
@@ -76,23 +80,40 @@ class VirtualDevice:
         self.token, self._base_url = token, base_url
         self._chance, self._tell = chance, tell
         self._failures = 0
-        self.woken = asyncio.Event()
+        self._woken = asyncio.Event()
+        self._hints: str | None = None
 
     async def live(self, first_poll_s: float) -> None:
-        """Poll until cancelled, for the first time after `first_poll_s`."""
+        """Poll until cancelled, for the first time after `first_poll_s`, and whenever a hint comes."""
         await asyncio.sleep(first_poll_s)
+        line: asyncio.Task[None] | None = None
+        try:
+            while True:
+                wait = await self.visit()
+                if line is None and self.character.live and self._hints is not None:
+                    line = asyncio.create_task(self._listen(self._hints))
+                restart = self._next_restart_s()
+                if restart < wait:
+                    await _end(line)
+                    line = None
+                    await asyncio.sleep(restart + self._chance.uniform(5, 30))  # off, and starting again
+                    self._failures = 0
+                    continue
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._woken.wait(), wait)
+                self._woken.clear()
+        finally:
+            await _end(line)
+
+    async def _listen(self, address: str) -> None:
+        """Hold a line of hints open; one that breaks is made anew after a while."""
         while True:
-            wait = await self.visit()
-            restart = self._next_restart_s()
-            if restart < wait:
-                await asyncio.sleep(restart + self._chance.uniform(5, 30))  # off, and starting again
-                self._failures = 0
-                continue
-            try:
-                await asyncio.wait_for(self.woken.wait(), wait)
-                self.woken.clear()
-            except TimeoutError:
-                pass
+            async for version, spread_s in hints(address, self.token):
+                if version is None or version > (self.memory.release or 0):
+                    await asyncio.sleep(self._chance.uniform(0, spread_s))
+                    self._woken.set()
+            self._tell(self, "error", "hints_lost")
+            await asyncio.sleep(self._chance.uniform(0, 2 * _FIRST_BACKOFF_S))
 
     def _next_restart_s(self) -> float:
         often = self.character.restarts_per_hour
@@ -130,7 +151,10 @@ class VirtualDevice:
     async def _heartbeat(self, link: Link) -> HeartbeatAnswer:
         status = {"name": self.id, "class": "kiosk", "floor": self.memory.release or 0, "outbox": 0}
         body = {"release": self.memory.release, "status": status}
-        return HeartbeatAnswer.from_record(await link.post(f"/v1/devices/{self.id}/heartbeat", body))
+        answer = HeartbeatAnswer.from_record(await link.post(f"/v1/devices/{self.id}/heartbeat", body))
+        where = answer.hints.get("sse")
+        self._hints = urljoin(self._base_url, where) if isinstance(where, str) else None
+        return answer
 
     async def _take(self, link: Link, version: int, assortment: str) -> None:
         release = await self._manifest(link, version, assortment)
@@ -207,3 +231,10 @@ class VirtualDevice:
             raise ServerUnreachable(f"file {entry.sha256} is not there")
         if hashlib.sha256(data).hexdigest() != entry.sha256:
             raise HashMismatch(f"file {entry.sha256} is not what was signed")
+
+
+async def _end(task: "asyncio.Task[None] | None") -> None:
+    if task is not None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
