@@ -17,6 +17,7 @@ from cloud.catalog import Catalog
 from cloud.offers import Offers
 from cloud.publishing import Publication, publish
 from cloud.releases import Releases
+from cloud.rollouts import Rollouts
 from cloud.workspace import Workspace
 from edge.certificate import read_certificate
 from edge.errors import (
