@@ -126,6 +126,16 @@ class Draft:
             )
         self._after.sign(signer, append=True)
 
+    def merge(self, other: "Draft") -> None:
+        """Take over the signatures of a copy of this draft that another holder has signed meanwhile.
+
+        Raises:
+            BadSetting: it is a copy of another draft.
+        """
+        if other._after.signed != self._after.signed or other._before_bytes != self._before_bytes:
+            raise BadSetting("these are copies of two different drafts: let all holders sign the same one")
+        self._after.signatures.update(other._after.signatures)
+
     def check(self) -> None:
         """Refuse what could lock devices out for good.
 

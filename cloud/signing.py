@@ -256,6 +256,20 @@ def timestamp_expires(metadata: Path) -> datetime:
     return _load(metadata / "timestamp.json", Timestamp).expires
 
 
+def stands(metadata: Path) -> bool:
+    """Say whether the snapshot and the timestamp are signed by the keys that the root in force names.
+
+    Raises:
+        StorageUnusable: the metadata cannot be read.
+    """
+    root = _latest_root(metadata)
+    path = metadata / "timestamp.json"
+    timestamp = _parse(_read(path), path, Timestamp)
+    path = metadata / f"{timestamp.signed.snapshot_meta.version}.snapshot.json"
+    snapshot = _parse(_read(path), path, Snapshot)
+    return _is_signed(root, "timestamp", timestamp) and _is_signed(root, "snapshot", snapshot)
+
+
 def roles(metadata: Path, *folders: Path) -> tuple[RoleStatus, ...]:
     """Return how each of the four roles stands, with the private keys that lie in the folders.
 
@@ -492,7 +506,7 @@ def _check_follows(before: Root, after: Metadata[Root]) -> None:
             )
 
 
-def _is_signed(root: Root, role: str, metadata: Metadata[Root] | Metadata[Targets]) -> bool:
+def _is_signed(root: Root, role: str, metadata: Metadata[_Signed]) -> bool:
     return root.get_verification_result(role, metadata.signed_bytes, metadata.signatures).verified
 
 

@@ -39,12 +39,14 @@ class Ticker:
     def tick_if_due(self) -> bool:
         """Sign again if the timestamp has less than half of its life left; return whether it was signed.
 
+        It is due at once where the root in force names other keys: a change of keys was killed on the way.
+
         Raises:
             StorageUnusable: a key or the metadata cannot be used.
             NoSpace: the disk is full.
         """
         left: timedelta = signing.timestamp_expires(self._metadata) - now()
-        if left > _DUE:
+        if left > _DUE and signing.stands(self._metadata):
             return False
         signing.tick(self._metadata, self._keys)
         return True

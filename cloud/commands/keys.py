@@ -175,17 +175,20 @@ def sign(draft: Path, key: Path, yes: bool) -> None:
 
 
 @command.command("publish")
-@click.argument("draft", type=_FILE)
+@click.argument("drafts", metavar="DRAFT...", type=_FILE, nargs=-1, required=True)
 @_keys_option
 @data_option
-def publish(draft: Path, folders: tuple[Path, ...], data: Path) -> None:
-    """Make a DRAFT that enough holders have signed the root in force.
+def publish(drafts: tuple[Path, ...], folders: tuple[Path, ...], data: Path) -> None:
+    """Make a DRAFT that enough holders have signed the root in force; they may have signed copies of it.
 
     What keys that it changes have signed is signed again at once, so it needs a new targets key, in a folder
     that --keys names. Killed on the way, it is just called again.
     """
     workspace = open_workspace(data)
-    _publish(workspace, Draft.read(draft), folders)
+    opened = Draft.read(drafts[0])
+    for copy in drafts[1:]:
+        opened.merge(Draft.read(copy))
+    _publish(workspace, opened, folders)
 
 
 @command.command("rotate")

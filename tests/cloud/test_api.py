@@ -250,6 +250,17 @@ def test_health_names_the_release_and_how_long_the_signature_lasts(client: Flask
     assert answer.json["status"] == "ok"
     assert answer.json["release"] is None
     assert answer.json["timestamp_expires"].endswith("Z")
+    assert answer.json["warnings"] == []
+
+
+def test_health_warns_a_month_before_the_offline_signatures_run_out(
+    client: FlaskClient, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(signing.LIFETIMES, "targets", timedelta(days=20))
+    signing.renew(workspace.metadata, workspace.keys)
+    answer = client.get("/healthz").json
+    assert answer["status"] == "ok"
+    assert answer["warnings"][0].startswith("targets runs out on")
 
 
 def test_health_tells_that_the_signature_ran_out(
