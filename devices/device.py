@@ -15,6 +15,7 @@ from devices.execution import Execution, Running
 from devices.execution_report import last_execution, remember_execution
 from devices.line import Line
 from devices.live import LiveRelease
+from devices.shadow import Shadow
 from devices.sync_report import SyncReport, remember_sync
 from devices.trial import Trial
 from edge.errors import (
@@ -55,12 +56,12 @@ class Device:
         self._execution = Execution(settings)
         self._live = LiveRelease(self._open_release, self.installation.edition)
         self._local = LocalProducts(settings.data)
-        self._learned = self._local.edition()
         self._seeing = threading.Lock()
         self._syncing = threading.Lock()
         self._opening = threading.Lock()
         self.line = Line()
         self._outbox: Outbox | None = None
+        self._shadow = Shadow(settings, self.installation, self.record)
 
     # See ------------------------------------------------------------------------------------------------
 
@@ -93,7 +94,10 @@ class Device:
                 raise
             if running.matcher is not before:
                 self._tell_fallback(running)
-            return answers
+        if self._tells:
+            for photo, answer in zip(photos, answers, strict=True):
+                self._shadow.offer(photo, answer)
+        return answers
 
     def ask(self, question: Callable[[Matcher], T]) -> T:
         """Ask the current release's matcher something, with the next delegate where this one fails.
@@ -114,12 +118,9 @@ class Device:
             return self._current().matcher
 
     def _current(self) -> Running:
-        # Asked first: what a new release takes over is dropped after that release is there.
-        learned = self._local.edition()
         running = self._live.current()
-        if self._learned != learned:
+        if running.learned != self._local.edition():
             running.take_local()
-            self._learned = learned
         return running
 
     def _open_release(self, before: Running | None) -> Running | None:
@@ -174,6 +175,10 @@ class Device:
         """
         with self.trial() as trial:
             trial.try_out(folder)
+
+    def close_shadow(self) -> None:
+        """Stop answering by a release in shadow, and tell what was counted until now."""
+        self._shadow.close()
 
     # Events ---------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -153,6 +154,7 @@ class Running:
     Attributes:
         matcher: What answers; another one after a delegate has failed.
         waits: Whether it is run by something else until the release before lets go of an accelerator.
+        learned: Which edition of what this device was taught itself it searches too.
     """
 
     def __init__(
@@ -182,13 +184,13 @@ class Running:
         from devices.learning import rebuild
 
         local = LocalProducts(self._execution.settings.data)
+        self.learned = local.edition()
         if local.is_empty():
             return
         with suppress(ShelfsightError):
-            if self._searched.local is not None and local.since() > self._vectors.release.version:
-                return  # a newer release took products over that this one still needs, and is on its way in
             rebuild(local, self.matcher)
-            self._searched = open_vectors(self._folder, self._vectors, local.over)
+            over = partial(local.over, version=self._vectors.release.version)
+            self._searched = open_vectors(self._folder, self._vectors, over)
             self.matcher, self._others = self._with_local(self.matcher), []
 
     def _with_local(self, matcher: Matcher) -> Matcher:

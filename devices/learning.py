@@ -214,15 +214,18 @@ def waiting_proposals(device: "Device") -> list[str]:
     """List the ids of proposals that the server may have settled, for the heartbeat; other ones each time."""
     from random import SystemRandom
 
-    ids = [each.id for each in LocalProducts(device.settings.data).all() if _is_open(each)]
+    current = device.installation.current_version()
+    local = LocalProducts(device.settings.data).all()
+    ids = [each.id for each in local if _is_open(each) and not each.is_in(current)]
     return ids if len(ids) <= _MOST_TOLD else SystemRandom().sample(ids, _MOST_TOLD)
 
 
 def settle(device: "Device", settled: Mapping[str, "Settled"]) -> None:
-    """Take what the server said of proposals, and let go of what the release in use has.
+    """Take what the server said of proposals, and let go of what the releases on this device have.
 
-    A product is let go when the release that answers has it and never before; one that was refused at once,
-    and `shelfsight status` says so.
+    A release that has a product takes it over in the moment in which it begins to answer and not before. Its
+    photos and vectors stay as long as the device could step back to a release without it. What was refused
+    goes at once, and `shelfsight status` says so.
 
     Raises:
         NoSpace, StorageUnusable: The device folder cannot be written.
@@ -230,14 +233,16 @@ def settle(device: "Device", settled: Mapping[str, "Settled"]) -> None:
     local = LocalProducts(device.settings.data)
     if local.is_empty():
         return
-    products = [_as_settled(each, settled.get(each.id)) for each in local.all()]
+    before = local.all()
     current = device.installation.current_version()
-    gone = _taken_over(device, products, current)
-    before = {each.id: each for each in local.all()}
-    changed: dict[str, LocalProduct | None] = {
-        each.id: each for each in products if before.get(each.id) != each
+    products = _with_release(device, [_as_settled(each, settled.get(each.id)) for each in before], current)
+    held = [current, *device.installation.confirmed()]
+    changed = {
+        each.id: None if all(each.is_in(version) for version in held) else each
+        for each, was in zip(products, before, strict=True)
+        if each != was or each.until is not None
     }
-    local.replace(changed | dict.fromkeys(gone), since=current or 0 if gone else 0)
+    local.replace(changed)
 
 
 def _as_settled(product: LocalProduct, settled: "Settled | None") -> LocalProduct:
@@ -248,20 +253,25 @@ def _as_settled(product: LocalProduct, settled: "Settled | None") -> LocalProduc
     return replace(product, state=settled.state, until=settled.release)
 
 
-def _taken_over(device: "Device", products: Sequence[LocalProduct], current: int | None) -> list[str]:
-    """List the ids of the products that the release in use has."""
-    if current is None:
-        return []
-    gone = [each.id for each in products if each.until is not None and each.until <= current]
-    asked = [each for each in products if each.id not in gone and not each.known and each.answers]
-    later = [each for each in asked if each.release < current]
-    if later:
-        try:
-            stack = _open_stack(device)
-        except ShelfsightError:
-            return gone  # a release that cannot be read takes nothing over
-        gone += [each.id for each in later if len(stack.rows_of(each.product.sku))]
-    return gone
+def _with_release(
+    device: "Device", products: Sequence[LocalProduct], current: int | None
+) -> list[LocalProduct]:
+    """Note of products that the release in use has that it has them, whatever the server says."""
+
+    def asked(product: LocalProduct) -> bool:
+        newer = current is not None and product.release < current
+        return newer and not product.known and product.answers and not product.is_in(current)
+
+    if not any(asked(each) for each in products):
+        return list(products)
+    try:
+        stack = _open_stack(device)
+    except (ShelfsightError, OSError):
+        return list(products)  # a release that cannot be read takes nothing over
+    return [
+        replace(each, until=current) if asked(each) and len(stack.rows_of(each.product.sku)) else each
+        for each in products
+    ]
 
 
 def _open_stack(device: "Device") -> SegmentStack:

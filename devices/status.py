@@ -88,8 +88,13 @@ def device_status(device: Device) -> DeviceStatus:
         last_sync=last.at if last else None,
         last_error=last.error if last else None,
         error=error.code if error else None,
-        local=tuple(_local_record(each) for each in LocalProducts(settings.data).all()),
+        local=_local(settings.data, installation.current_version()),
     )
+
+
+def _local(data: Path, release: int | None) -> tuple[dict[str, object], ...]:
+    """List the products that this device was taught and its release has not taken over."""
+    return tuple(_local_record(each) for each in LocalProducts(data).all() if not each.is_in(release))
 
 
 def _local_record(product: LocalProduct) -> dict[str, object]:

@@ -78,6 +78,10 @@ class LocalProduct:
         """Whether its rows are among those that this device searches."""
         return self.state != "refused"
 
+    def is_in(self, version: int | None) -> bool:
+        """Say whether release `version` has taken it over."""
+        return self.until is not None and version is not None and self.until <= version
+
     @property
     def unsent(self) -> tuple[str, ...]:
         """The photos that the server still wants."""
@@ -138,11 +142,10 @@ class _Space:
 
 @dataclass(frozen=True, slots=True)
 class _Book:
-    """What `products.json` says; `since` is the newest release that took a product over."""
+    """What `products.json` says."""
 
     products: tuple[LocalProduct, ...] = ()
     spaces: Mapping[str, _Space] = field(default_factory=dict)
-    since: int = 0
 
     def photos(self) -> list[str]:
         return list(dict.fromkeys(photo for each in self.products if each.answers for photo in each.photos))
@@ -153,7 +156,6 @@ class _Book:
                 "format": FORMAT,
                 "products": [each.to_record() for each in self.products],
                 "spaces": [{"space": space, **each.to_record()} for space, each in self.spaces.items()],
-                "since": self.since,
             }
         )
 
@@ -186,10 +188,6 @@ class LocalProducts:
     def is_empty(self) -> bool:
         """Say, without opening a file, whether nothing was ever learned here."""
         return self.edition() == (0, 0)
-
-    def since(self) -> int:
-        """Return the newest release that took a product over: an older one needs rows that are gone."""
-        return self._read().since
 
     def photo(self, sha256: str) -> bytes:
         """Return the bytes of a photo.
@@ -224,21 +222,28 @@ class LocalProducts:
                     raise
         return None
 
-    def over(self, stack: SegmentStack) -> Segment | None:
-        """Give the delta that goes on top of a release's own segments; None where there is nothing to add.
+    def over(self, stack: SegmentStack, version: int) -> Segment | None:
+        """Give the delta that goes on top of the segments of release `version`; None where there is none.
 
-        What the release says of a product goes before what was said here: a product that it knows gets
-        further rows and keeps its title and price. Nothing that is wrong with these files may keep a device
-        from an answer: then the release answers alone.
+        What the release has taken over is left out, and what it says of a product goes before what was said
+        here: a product that it knows gets further rows and keeps its title and price. Nothing that is wrong
+        with these files may keep a device from an answer: then the release answers alone.
         """
         try:
+            wanted = {each.product.sku for each in self.all() if each.answers and not each.is_in(version)}
             found = self.segment(stack.space, stack.dimension, stack.scale)
         except (SegmentBroken, StorageUnusable):
             return None
-        if found is None:
+        if found is None or not wanted & {product.sku for product in found.products}:
             return None
-        products = tuple(stack.products.get(product.sku, product) for product in found.products)
-        return replace(found, products=products)
+        chosen = np.array([product.sku in wanted for product in found.products])
+        products = [product for product in found.products if product.sku in wanted]
+        return replace(
+            found,
+            products=tuple(stack.products.get(product.sku, product) for product in products),
+            counts=tuple(np.array(found.counts)[chosen].tolist()),
+            rows=found.rows[np.repeat(chosen, found.counts)],
+        )
 
     def missing(self, space: str, dimension: int, scale: float) -> list[str] | None:
         """List the photos that have no vector in this space yet; None where nothing is to be made again."""
@@ -314,10 +319,8 @@ class LocalProducts:
         self.replace({each.id: None for each in gone})
         return gone
 
-    def replace(self, changed: Mapping[str, LocalProduct | None], *, since: int = 0) -> None:
+    def replace(self, changed: Mapping[str, LocalProduct | None]) -> None:
         """Put others in the place of products, by their ids; None drops one.
-
-        `since` is the release that took over what is dropped.
 
         Raises:
             NoSpace, StorageUnusable: The folder cannot be written; nothing has changed.
@@ -327,11 +330,7 @@ class LocalProducts:
             now = [changed.get(each.id, each) for each in book.products]
             kept = tuple(each for each in now if each is not None)
             refused = [each.id for each in kept if each.state == "refused"][:-_MOST_REFUSED]
-            return replace(
-                book,
-                products=tuple(each for each in kept if each.id not in refused),
-                since=max(book.since, since),
-            )
+            return replace(book, products=tuple(each for each in kept if each.id not in refused))
 
         if changed:
             self._change(change)
@@ -478,7 +477,7 @@ def _read_book(data: bytes) -> _Book:
     if written > FORMAT:
         raise StorageUnusable(f"{_BOOK} was written by a newer Shelfsight: update Shelfsight on this device.")
     spaces = dict(fields.each("spaces", _read_space))
-    return _Book(fields.each("products", _read_product), spaces, fields.integer("since"))
+    return _Book(fields.each("products", _read_product), spaces)
 
 
 def _read_space(fields: Fields) -> tuple[str, _Space]:

@@ -125,22 +125,19 @@ class _Judged:
     def likeness(self, place: int) -> Concern | None:
         """Say which other product this photo is, or could be, taken for."""
         look = self._looks[place]
-        other = self._best_other(look)
-        if other is None:
+        others = self._others(look)
+        if not others:
             return None
+        other = others[0]
         decision, own = self._decision, self._own_score(place)
-        alone = decision.confidences([other.score])[0]
-        if own is None:
-            # Its only photo cannot be asked for itself: what counts is what it is today.
-            taken = decision.verdict(other.score, alone) == "match"
-            return self._concern("look_alike", look, other) if taken else None
-        if other.score >= own:
-            kind = "look_alike" if decision.verdict(other.score, alone) == "match" else None
-        else:
-            beside = decision.confidences([own, other.score])[0]
-            sure, would_be = decision.match_confidence, decision.confidences([own])[0]
-            kind = "close" if beside < sure <= would_be else None
-        return self._concern(kind, look, other) if kind else None
+        today = decision.confidences([hit.score for hit in others])[0]
+        if decision.verdict(other.score, today) != "match":
+            return None  # nobody takes it for that one, even while it is not known itself
+        if own is None or other.score >= own:
+            return self._concern("look_alike", look, other)
+        # It comes first, but not by enough to be the answer.
+        close = decision.confidences([own, other.score])[0] < decision.match_confidence
+        return self._concern("close", look, other) if close else None
 
     def strangeness(self, place: int) -> Concern | None:
         """Say whether this photo does not resemble the others, which resemble each other."""
@@ -167,9 +164,10 @@ class _Judged:
         begins, counts = np.zeros(1, np.intp), np.array([len(similarities)], np.intp)
         return float(self._decision.score.scores(similarities, begins, counts)[0])
 
-    def _best_other(self, look: Look) -> Hit | None:
-        hits = self._matcher.index.search(look.query.vector, 2, self._decision.score)
-        return next((hit for hit in hits if hit.sku != self._sku), None)
+    def _others(self, look: Look) -> list[Hit]:
+        """Return the two other products that score best for a photo, best first."""
+        hits = self._matcher.index.search(look.query.vector, 3, self._decision.score)
+        return [hit for hit in hits if hit.sku != self._sku][:2]
 
     def _concern(self, kind: str, look: Look, other: Hit) -> Concern:
         title = self._matcher.stack.products[other.sku].title

@@ -152,7 +152,7 @@ def _add_products(app: Flask, station: Station, settings: Settings, drafts: Draf
 
     @app.get("/staff/products")
     def staff_products() -> dict[str, object]:
-        local = LocalProducts(settings.data)
+        local, release = LocalProducts(settings.data), station.device.installation.current_version()
         return {
             "products": [
                 {
@@ -164,6 +164,7 @@ def _add_products(app: Flask, station: Station, settings: Settings, drafts: Draf
                     "src": url_for("staff_kept", sha256=each.photos[0]) if each.photos else None,
                 }
                 for each in reversed(local.all())
+                if not each.is_in(release)
             ]
         }
 

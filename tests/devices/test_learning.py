@@ -173,17 +173,25 @@ def test_a_release_with_its_rows_takes_it_over_without_a_word_from_the_server(
     learn(device, NEW, PHOTOS)
     behind = Device(device.settings)
     assert best(behind) == ("match", "new")
-    before = behind._running
+    before = behind._live.current()
     with_new = ReleaseMaker(tiny_model).write(tmp_path / "two", {**PACKS, "new": draw_pack(77)})
     install_release(device.settings.data, with_new, version=2)
     settle(device, {})
-    assert LocalProducts(device.settings.data).all() == ()
-    assert best(device) == ("match", "new")
-    assert device.see(ASKED).release == 2
-    assert before is not None
+    while (answer := device.see(ASKED)).release == 1:
+        assert answer.candidates[0].product.sku == "new"
+    assert (answer.verdict, answer.candidates[0].product.sku) == ("match", "new")
+    assert [segment.kind for segment in device.matcher().stack.segments] == ["base"], (
+        "nothing local is searched"
+    )
     before.take_local()  # a program that has not come to the new release yet
-    stack = before.matcher.stack
-    assert len(stack.rows_of("new")), "the release before still needs what the new one took over"
+    assert len(before.matcher.stack.rows_of("new")), "the release before still needs it"
+    device.installation.step_back("a test")
+    assert best(Device(device.settings)) == ("match", "new"), "whoever steps back still knows it"
+    for version in (3, 4):
+        install_release(device.settings.data, with_new, version=version)
+        settle(device, {})
+    assert LocalProducts(device.settings.data).all() == ()
+    assert list((device.settings.data / "local" / "photos").iterdir()) == []
 
 
 def test_a_refused_product_is_forgotten_at_once_and_its_photos_too(device: Device) -> None:
@@ -202,9 +210,23 @@ def test_what_was_taught_comes_along_into_another_embedding_space(
     other = replace(tiny_model, space="00112233445566aa")
     folder = ReleaseMaker(other).write(tmp_path / "other", PACKS, [photograph(pack(SKUS[0]))])
     install_release(device.settings.data, folder, version=2)
-    answer = device.see(ASKED)
+    while (answer := device.see(ASKED)).release == 1:
+        assert answer.candidates[0].product.sku == "new", "the old pair knows it until the new one does"
     assert (answer.release, answer.candidates[0].product.sku) == (2, "new")
     assert device.matcher().stack.space == "00112233445566aa"
+
+
+def test_what_is_taught_while_the_next_release_is_opened_is_known_there_too(
+    device: Device, tiny_model: Model, tmp_path: Path
+) -> None:
+    assert best(device)[1] != "new"
+    with_more = ReleaseMaker(tiny_model).write(tmp_path / "two", {**PACKS, "more": draw_pack(90)})
+    install_release(device.settings.data, with_more, version=2)
+    device._live.open_next()
+    learn(device, NEW, PHOTOS)
+    while (answer := device.see(ASKED)).release == 1:
+        assert answer.candidates[0].product.sku == "new"
+    assert answer.candidates[0].product.sku == "new"
 
 
 def test_golden_photos_are_answered_without_what_was_taught(device: Device, release_folder: Path) -> None:
