@@ -205,7 +205,7 @@ def test_publish_without_the_offline_keys_says_where_they_are_missing(
     assert run(workspace, "tick").exit_code == 0
     stick = str(tmp_path / "stick")
     assert run(workspace, "publish", "--model", str(tiny_model.folder), "--keys", stick).exit_code == 0
-    assert "private key not at" in run(workspace, "keys").stdout
+    assert "private key not here" in run(workspace, "keys").stdout
 
 
 def test_a_model_folder_without_a_model_is_named(workspace: Workspace, tmp_path: Path) -> None:
