@@ -29,6 +29,7 @@ class SyncReport:
         error: The code of what went wrong, None if nothing did.
         message: The same as a sentence.
         reached: When the last sync began that the server answered, which may be an earlier one.
+        shadow: Whether the offered release only answers beside the one in use.
         hints: Where the server says at once that there is something new, as in `edge.heartbeat`.
     """
 
@@ -46,6 +47,7 @@ class SyncReport:
     error: str | None = None
     message: str = ""
     reached: str | None = None
+    shadow: bool = False
     hints: dict[str, object] = field(default_factory=dict)
 
 

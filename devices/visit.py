@@ -124,6 +124,7 @@ class _Visit:
             offered=wanted.offered,
             next_poll_s=wanted.next_poll_s,
             clock_lead_s=clock_lead_s(wanted.server_time),
+            shadow=wanted.shadow,
             hints=dict(wanted.hints),
         )
         return report, wanted

@@ -73,6 +73,7 @@ def command(
         _serve(device, eyes, host, port)
     finally:
         bell.stop()
+        device.close_shadow()
         if eyes is not None:
             eyes.close()
 
