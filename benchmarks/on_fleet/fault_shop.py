@@ -78,9 +78,12 @@ def _handler(line: SlowLine) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
         timeout = 30
 
-        def do_GET(self) -> None:
+        def handle(self) -> None:
             with suppress(OSError):  # the device was killed
-                self._pass_on()
+                super().handle()
+
+        def do_GET(self) -> None:
+            self._pass_on()
 
         do_POST = do_GET  # noqa: N815
 

@@ -36,10 +36,10 @@ def measure(scratch: Path, *, quick: bool = False) -> dict[str, object]:
     """
     models = (open_model(find_model(Path("general"))), open_model(find_model(Path("grocery"))))
     toll = _Toll(6 if quick else 300)
-    devices = 1 if quick else 2
+    count = 1 if quick else 2
     with (
-        fault_shop(scratch, models, devices=devices, rate=_RATE) as shop,
-        ThreadPoolExecutor(devices) as pool,
+        fault_shop(scratch, models, devices=count, rate=_RATE) as shop,
+        ThreadPoolExecutor(count) as pool,
     ):
         rounds = [
             pool.submit(_Victim(shop, device, toll, scratch / f"victim-{number}", seed=number).live)
