@@ -6,11 +6,10 @@ and the bytes of its files; `cloud.publishing` signs it, `cloud.evaluation` meas
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
@@ -27,11 +26,18 @@ from edge.matcher import Matcher, prepare_release_folder
 from edge.model import Model, Variant
 from edge.products import Product
 from edge.recipe import IndexRecipe
-from edge.release import FileEntry, Release
+from edge.release import FileEntry, Golden, Release
 from edge.segments import Content, SegmentStack, encode_base, encode_delta, quantize_rows
 
-DELTA_SHARE: Final = 0.25  # deltas together may weigh this much of a base before a new base is made
-MOST_DELTAS: Final = 20  # a new device fetches them one by one
+DELTA_SHARE: Final = 0.25  # deltas together may weigh this much of a base before they are folded into one
+MOST_DELTAS: Final = (
+    20  # a new device fetches them one by one, and every device reads of them in the manifest
+)
+LEFT_DELTAS: Final = 4  # the newest ones, which a device that missed some releases could not fold
+_GROWN: Final = 1.25  # a recipe for searching is measured anew for a base that has grown so much
+
+Tune = Callable[[Content], IndexRecipe]
+"""Chooses how a base of this content is to be searched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +73,14 @@ class Previous:
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """A release that is ready to be signed: its manifest, and the bytes of every file in it by SHA-256."""
+    """A release that is ready to be signed: its manifest, and the bytes of every file in it by SHA-256.
+
+    `whole` is the merged content as one base, which devices fall back to; it is none of the files.
+    """
 
     release: Release
     files: Mapping[str, bytes]
+    whole: bytes = field(default=b"", repr=False)
 
 
 def embed_catalog(
@@ -131,13 +141,15 @@ def make_release(
     *,
     certificate: bytes | None = None,
     previous: Previous | None = None,
-    recipe: IndexRecipe | None = None,
+    tune: Tune | None = None,
+    assortment: str = "",
     created: datetime | None = None,
 ) -> Assembled:
     """Make release `version` out of files of a model and the embedded catalog; it has no golden photos yet.
 
     `variants` are the files with the decisions that they get. With a `previous` release of the same embedding
-    space a small change becomes a delta segment.
+    space a change becomes a delta segment, and a chain of deltas that got long or heavy is folded into a base
+    that devices compute. A base that is not the previous one is searched as `tune` says.
 
     Raises:
         NoRelease: the catalog has no row, so nothing could be recognized.
@@ -148,52 +160,89 @@ def make_release(
             "the catalog has no usable reference photo: add some with `shelfsight-cloud catalog import`"
         )
     networks = {variant.sha256: model_bytes(model, variant) for variant in variants}
-    segments = _make_segments(content, previous)
+    chain = _make_chain(content, previous)
     certificates = {hashlib.sha256(certificate).hexdigest(): certificate} if certificate is not None else {}
-    roles = {"model": networks, "segment": segments, "certificate": certificates}
+    roles = {"model": networks, "segment": chain.segments, "certificate": certificates}
     release = Release(
         version=version,
-        created=(created or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created=written_now(created),
         space=model.space,
         dimension=model.dimension,
         input_size=model.input_size,
         row_scale=model.row_scale,
         model=model.name,
         variants=tuple(replace(variant, file=variant.sha256) for variant in variants),
-        segments=tuple(segments),
-        merged_sha256=hashlib.sha256(encode_base(content)).hexdigest(),
-        recipe=recipe or IndexRecipe(),
+        segments=tuple(chain.segments),
+        merged_sha256=hashlib.sha256(chain.whole).hexdigest(),
+        merged_size=len(chain.whole),
+        recipe=_recipe(content, chain, previous, tune),
         golden=(),
         files=tuple(
-            FileEntry(sha256, len(data), role)
+            FileEntry(sha256, len(data), role, merge=chain.recipes.get(sha256, ()))
             for role, files in roles.items()
             for sha256, data in files.items()
         ),
+        assortment=assortment,
     )
-    return Assembled(release, {**networks, **segments, **certificates})
+    return Assembled(release, {**networks, **chain.segments, **certificates}, chain.whole)
+
+
+def with_content_of(old: Previous, version: int, assortment: str, latest: Previous | None) -> Assembled:
+    """Make release `version` of what an `old` release said: its model, its content, its golden photos.
+
+    Where the `latest` release stands on the same base, devices have all of it; otherwise the way back is a
+    delta after the latest one, if that is of the same embedding space.
+
+    Raises:
+        SegmentBroken, Incompatible: a segment of the old release is gone or damaged.
+    """
+    was = old.release
+    stack = SegmentStack.open([(old.files / name, name) for name in was.segments])
+    content = stack.content()
+    if latest is None or latest.release.segments[0] == was.segments[0]:
+        segments = {name: (old.files / name).read_bytes() for name in was.segments}
+        recipes = {entry.sha256: entry.merge for entry in was.files}
+        chain = _Chain(segments, recipes, encode_base(content))
+    else:
+        chain = _make_chain(content, latest)
+    others = tuple(entry for entry in was.files if entry.role != "segment")
+    own = tuple(
+        FileEntry(sha256, len(data), "segment", merge=chain.recipes.get(sha256, ()))
+        for sha256, data in chain.segments.items()
+    )
+    release = replace(
+        was,
+        version=version,
+        created=written_now(),
+        segments=tuple(chain.segments),
+        files=others + own,
+        merged_size=len(chain.whole),
+        assortment=assortment,
+    )
+    return Assembled(release, chain.segments, chain.whole)
 
 
 def with_golden(
     assembled: Assembled,
     candidates: Iterable[tuple[str, bytes]],
+    matchers: Sequence[Matcher],
     *,
     previous: Previous | None = None,
-    answering: Collection[str] | None = None,
 ) -> Assembled:
     """Let the assembled release itself answer candidates (sku, photo bytes), and add the best as golden.
 
-    Those that the `previous` release has are kept as long as they are answered rightly. `answering` names
-    the variants that are asked, and have to answer alike, the first of the release among them; None: all.
+    `matchers` are it, opened with those of its files that are asked and have to answer alike. Photos that the
+    `previous` release has are kept as long as they are answered rightly.
 
     Raises:
-        ModelBroken, RuntimeMissing, Incompatible: a network file does not run here.
-        StorageUnusable, NoSpace: the temporary folder cannot be written.
+        ModelBroken: a network answers with nothing usable.
     """
     held = {golden.photo for golden in previous.release.golden} if previous is not None else set()
-    names = [each.name for each in assembled.release.variants if answering is None or each.name in answering]
-    with TemporaryDirectory(prefix="shelfsight-golden-") as scratch:
-        folder = write_release_folder(assembled, Path(scratch))
-        chosen = choose_golden([Matcher.open(folder, variant=name) for name in names], candidates, held)
+    return add_golden(assembled, choose_golden(matchers, candidates, held))
+
+
+def add_golden(assembled: Assembled, chosen: Sequence[tuple[Golden, bytes]]) -> Assembled:
+    """Add golden photos with their answers."""
     photos = {golden.photo: photo for golden, photo in chosen}
     entries = tuple(FileEntry(sha256, len(photo), "golden") for sha256, photo in photos.items())
     release = replace(
@@ -201,7 +250,7 @@ def with_golden(
         golden=tuple(golden for golden, _ in chosen),
         files=assembled.release.files + entries,
     )
-    return Assembled(release, {**assembled.files, **photos})
+    return replace(assembled, release=release, files={**assembled.files, **photos})
 
 
 def write_release_folder(assembled: Assembled, folder: Path) -> Path:
@@ -257,19 +306,70 @@ def _certificates(release: Release) -> set[str]:
     return {entry.sha256 for entry in release.files if entry.role == "certificate"}
 
 
-def _make_segments(content: Content, previous: Previous | None) -> dict[str, bytes]:
-    """Return the segments in order, by SHA-256: a new base, or the previous segments and one delta more."""
-    base = encode_base(content)
+def written_now(moment: datetime | None = None) -> str:
+    """Write a moment, the present unless told otherwise, as a manifest says when it was made."""
+    return (moment or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """Segments in order by SHA-256, the recipes of those that can be computed, and the whole as one base."""
+
+    segments: Mapping[str, bytes]
+    recipes: Mapping[str, tuple[str, ...]]
+    whole: bytes
+
+
+def _make_chain(content: Content, previous: Previous | None) -> _Chain:
+    """Tell the content as the previous chain and one delta more, folded where that is due, or as a base."""
+    whole = encode_base(content)
+    anew = _Chain({hashlib.sha256(whole).hexdigest(): whole}, {}, whole)
     carried = _carried_segments(content, previous) if previous is not None else None
-    if carried is not None:
-        stack, segments = carried
-        delta = encode_delta(stack.content(), content)
-        if delta is None:
-            return segments
-        deltas = sum(len(data) for data in list(segments.values())[1:]) + len(delta)
-        if deltas < DELTA_SHARE * len(base) and len(segments) <= MOST_DELTAS:
-            return {**segments, hashlib.sha256(delta).hexdigest(): delta}
-    return {hashlib.sha256(base).hexdigest(): base}
+    if carried is None or previous is None:
+        return anew
+    stack, segments = carried
+    recipes = {name: previous.release.file(name).merge for name in segments}
+    delta = encode_delta(stack.content(), content)
+    if delta is None:
+        return _Chain(segments, recipes, whole)
+    if len(delta) >= len(whole):
+        return anew
+    name = hashlib.sha256(delta).hexdigest()
+    count = _due(list(segments), [len(data) for data in segments.values()], name, len(delta))
+    if count > 1:
+        segments, recipes = _folded(stack, segments, recipes, count)
+    return _Chain({**segments, name: delta}, recipes, whole)
+
+
+def _due(names: list[str], sizes: list[int], delta: str, size: int) -> int:
+    """Say how many of the segments, from the first, are to be folded into one before a delta; 0: none."""
+    if delta in names or sum(sizes[1:]) + size > DELTA_SHARE * sizes[0]:
+        # The same change twice, as a price that went there, back and there, would be the same file twice.
+        return len(names)
+    return len(names) - LEFT_DELTAS if len(names) > MOST_DELTAS else 0
+
+
+def _folded(
+    stack: SegmentStack, segments: Mapping[str, bytes], recipes: Mapping[str, tuple[str, ...]], count: int
+) -> tuple[dict[str, bytes], dict[str, tuple[str, ...]]]:
+    """Put one base in the place of the first `count` segments, with the recipe by which devices make it."""
+    names = list(segments)
+    base = b"".join(SegmentStack(stack.segments[:count]).merged())
+    name = hashlib.sha256(base).hexdigest()
+    # Deltas that undo each other fold to the base that was there.
+    recipe = recipes[name] if name in recipes else tuple(names[:count])
+    rest = {each: segments[each] for each in names[count:]}
+    return {name: base, **rest}, {name: recipe}
+
+
+def _recipe(content: Content, chain: _Chain, previous: Previous | None, tune: Tune | None) -> IndexRecipe:
+    """Keep the recipe of a base that devices have, or compute and that is about as large; else choose one."""
+    if previous is not None:
+        before, base = previous.release, next(iter(chain.segments))
+        grown = chain.whole and len(chain.whole) > _GROWN * before.file(before.segments[0]).size
+        if base == before.segments[0] or (chain.recipes.get(base) and not grown):
+            return before.recipe
+    return tune(content) if tune is not None else IndexRecipe()
 
 
 def _carried_segments(content: Content, previous: Previous) -> tuple[SegmentStack, dict[str, bytes]] | None:

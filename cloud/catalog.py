@@ -5,7 +5,7 @@ anywhere in the catalog are therefore never given out as a reference, even if th
 """
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, get_args
@@ -65,8 +65,8 @@ class ReferencePhoto:
     source: str
 
 
-_KINDS: Final = {name: name for name in KINDS}
-_SPLITS: Final = {name: name for name in SPLITS}
+_KINDS: Final[Mapping[str, Kind]] = {name: name for name in KINDS}
+_SPLITS: Final[Mapping[str, Split]] = {name: name for name in SPLITS}
 _OF_A_PRODUCT: Final = (
     ProductRow.sku,
     ProductRow.title,

@@ -8,7 +8,7 @@ for another.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cloud.assembly import EmbeddedCatalog, embed_catalog
@@ -25,12 +25,13 @@ class FittedCatalog:
     """The catalog in vectors, and the shipped variants with their decisions, in the shipment's order.
 
     The decisions were fitted to `calibration_photos` labeled photos, which are not in the content; 0: they
-    are the model's own.
+    are the model's own. `references` are all photos that may be shown to devices.
     """
 
     embedded: EmbeddedCatalog
     variants: tuple[Variant, ...]
     calibration_photos: int
+    references: Sequence[ReferencePhoto] = field(default=(), repr=False)
 
 
 def fit_catalog(
@@ -73,13 +74,16 @@ def fit_catalog(
             queries = embed_queries(model, variant, pictures, cache=cache, progress=progress)
             found = fit_decision(references, embedded.vectors, queries.vectors, _named(model, "fitted_skus"))
             if found is None:  # too few photos, whoever looks at them
-                return FittedCatalog(embedded, _decided(shipment, {}, wrong_rate), 0)
+                return FittedCatalog(embedded, _decided(shipment, {}, wrong_rate), 0, references)
             fitted[variant.name] = found
         # What a decision was fitted to is no reference: it would not hold for what those photos find.
         photos = fitted[shipment.runnable[0].name].photos
         content = embed([reference for reference in references if reference not in photos]).content
     return FittedCatalog(
-        replace(embedded, content=content), _decided(shipment, fitted, wrong_rate), len(photos)
+        replace(embedded, content=content),
+        _decided(shipment, fitted, wrong_rate),
+        len(photos),
+        references,
     )
 
 

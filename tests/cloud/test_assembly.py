@@ -1,11 +1,13 @@
 """A release is assembled by the code and the files that devices run."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cloud import assembly
 from cloud.assembly import (
     Assembled,
     EmbeddedCatalog,
@@ -19,13 +21,15 @@ from cloud.assembly import (
 from cloud.catalog import Catalog
 from cloud.embeddings import EmbeddingCache
 from cloud.golden import golden_candidates
+from cloud.rehearsal import Rehearsal
+from edge.compaction import merge_segments
 from edge.disk import sha256_file
-from edge.errors import BadModel, ModelBroken, NoRelease, StorageUnusable
+from edge.errors import BadModel, Incompatible, ModelBroken, NoRelease, StorageUnusable
 from edge.image import encode_jpeg
 from edge.matcher import Matcher, check_golden
 from edge.model import Model
 from edge.products import Product
-from edge.segments import encode_base
+from edge.segments import Segment, SegmentStack, encode_base, encode_delta, open_segment
 from tests.cloud.conftest import add_pack, draw_pack
 
 
@@ -53,9 +57,10 @@ def assemble(
         previous=previous,
     )
     before = previous.release if previous else None
-    return with_golden(
-        assembled, golden_candidates(catalog.reference_photos(), catalog.photos, before), previous=previous
-    )
+    candidates = golden_candidates(catalog.reference_photos(), catalog.photos, before)
+    folder = write_release_folder(assembled, tmp_path / "made" / str(version))
+    with Rehearsal(model, [model.variant()], folder, tmp_path / "cache") as rehearsal:
+        return with_golden(assembled, candidates, rehearsal.matchers(assembled.release), previous=previous)
 
 
 def as_previous(assembled: Assembled, folder: Path) -> Previous:
@@ -194,28 +199,150 @@ def test_the_golden_photos_stay_when_a_product_is_added(
     }
 
 
-def test_a_large_change_is_a_new_base(catalog: Catalog, tiny_model: Model, tmp_path: Path) -> None:
+def test_a_change_of_everything_is_a_new_base(catalog: Catalog, tiny_model: Model, tmp_path: Path) -> None:
     previous = as_previous(assemble(catalog, tiny_model, tmp_path), tmp_path / "1")
-    for number in range(6, 12):
-        add_pack(catalog, number)
+    for number in range(6):
+        catalog.remove(f"pack-{number:02}")
+        add_pack(catalog, number + 6)
     second = assemble(catalog, tiny_model, tmp_path, 2, previous)
     assert len(second.release.segments) == 1
-    assert second.release.segments != previous.release.segments
+    assert second.release.file(second.release.segments[0]).merge == ()
 
 
-def test_deltas_pile_up_only_until_a_new_base_is_cheaper(
+def test_deltas_that_get_heavy_are_folded_into_a_base_that_devices_make_themselves(
     catalog: Catalog, tiny_model: Model, tmp_path: Path
 ) -> None:
     for number in range(6, 24):
         add_pack(catalog, number)
     previous = as_previous(assemble(catalog, tiny_model, tmp_path), tmp_path / "1")
-    lengths = []
     for version in range(2, 7):
         add_pack(catalog, 0, price=f"{version}.00")
         assembled = assemble(catalog, tiny_model, tmp_path, version, previous)
-        lengths.append(len(assembled.release.segments))
+        before, after = previous.release.segments, assembled.release.segments
+        if after[0] != before[0]:
+            break
+        assert after[:-1] == before
         previous = as_previous(assembled, tmp_path / str(version))
-    assert lengths == [2, 3, 1, 2, 3]
+    assert version == 4
+    assert assembled.release.file(after[0]).merge == before
+    assert len(after) == 2
+    merge_segments([(previous.files / name, name) for name in before], tmp_path / "merged")
+    assert sha256_file(tmp_path / "merged") == after[0]
+
+
+def test_the_newest_deltas_are_not_folded_so_that_who_missed_some_can_fold_too(
+    catalog: Catalog, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembly, "DELTA_SHARE", 100.0)
+    monkeypatch.setattr(assembly, "MOST_DELTAS", 7)
+    previous = as_previous(assemble(catalog, tiny_model, tmp_path), tmp_path / "1")
+    chains = [previous.release.segments]
+    for version in range(2, 10):
+        add_pack(catalog, 0, price=f"{version}.00")
+        assembled = assemble(catalog, tiny_model, tmp_path, version, previous)
+        previous = as_previous(assembled, tmp_path / str(version))
+        chains.append(assembled.release.segments)
+    assert [len(chain) for chain in chains] == [1, 2, 3, 4, 5, 6, 7, 8, 6]
+    assert chains[-1][1:-1] == chains[-2][-assembly.LEFT_DELTAS :]
+    assert assembled.release.file(chains[-1][0]).merge == chains[-2][: -assembly.LEFT_DELTAS]
+    # Who was last here four releases ago has all of it.
+    assert set(assembled.release.file(chains[-1][0]).merge) <= set(chains[-2 - assembly.LEFT_DELTAS])
+    add_pack(catalog, 0, price="10.00")
+    later = assemble(catalog, tiny_model, tmp_path, 10, previous).release
+    assert later.file(later.segments[0]) == assembled.release.file(chains[-1][0])
+
+
+def test_a_price_that_goes_there_and_back_and_there_is_never_the_same_file_twice(
+    catalog: Catalog, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembly, "DELTA_SHARE", 100.0)
+    previous = as_previous(assemble(catalog, tiny_model, tmp_path), tmp_path / "1")
+    for version, price in enumerate(["1.00", "2.00", "1.00", "2.00", "1.00"], start=2):
+        add_pack(catalog, 0, price=price)
+        assembled = assemble(catalog, tiny_model, tmp_path, version, previous)
+        previous = as_previous(assembled, tmp_path / str(version))  # checks the merge against what is signed
+        opened = Matcher.open(previous.files)
+        assert opened.stack.products["pack-00"].price == price
+
+
+@pytest.mark.parametrize("change", ["remove", "price", "title", "photos"])
+def test_no_change_of_a_product_touches_the_vectors_of_another(
+    catalog: Catalog, tiny_model: Model, tmp_path: Path, change: str
+) -> None:
+    for number in range(6, 24):
+        add_pack(catalog, number)
+    first = assemble(catalog, tiny_model, tmp_path)
+    previous = as_previous(first, tmp_path / "1")
+    if change == "remove":
+        catalog.remove("pack-03")
+    elif change == "price":
+        catalog.put_product(Product("pack-03", "Pack 3", "packs", price="9.99"))
+    elif change == "title":
+        catalog.put_product(Product("pack-03", "Another title", "packs"))
+    else:
+        catalog.remove("pack-03")
+        catalog.put_product(Product("pack-03", "Pack 3", "packs"))
+        catalog.add_photo("pack-03", encode_jpeg(draw_pack(3, 77)), "in-store", "reference", "anew.jpg")
+    second = assemble(catalog, tiny_model, tmp_path, 2, previous)
+    base, delta = second.release.segments
+    written = open_segment(as_previous(second, tmp_path / "2").files / delta, delta)
+    assert {product.sku for product in written.products} <= {"pack-03"}
+    assert len(written.rows) == (1 if change == "photos" else 0)
+    before = SegmentStack.open([(previous.files / base, base)]).content()
+    after = SegmentStack.open([(tmp_path / "2" / name, name) for name in (base, delta)]).content()
+    others = before.rows.keys() - {"pack-03"}
+    assert len(others) == 23
+    assert all(after.rows[sku].tobytes() == before.rows[sku].tobytes() for sku in others)
+    assert all(after.products[sku] == before.products[sku] for sku in others)
+
+
+def test_another_model_brings_a_base_of_its_own_and_no_vector_of_the_old_one(
+    catalog: Catalog, tiny_model: Model, tmp_path: Path
+) -> None:
+    first = assemble(catalog, tiny_model, tmp_path)
+    previous = as_previous(first, tmp_path / "1")
+    other = replace(tiny_model, space="f" * 16)
+    second = assemble(catalog, other, tmp_path, 2, previous)
+    (base,) = second.release.segments
+    assert second.release.file(base).merge == ()
+    assert not {base} & set(first.release.segments)
+    folder = write_release_folder(second, tmp_path / "2")
+    matcher = Matcher.open(folder)
+    assert (matcher.release.space, matcher.stack.space) == ("f" * 16, "f" * 16)
+    check_golden(matcher, folder)
+    with pytest.raises(Incompatible, match="embed the catalog with one model"):
+        SegmentStack([*SegmentStack.open([(folder / base, base)]).segments, *_delta_of(previous, tmp_path)])
+
+
+def _delta_of(previous: Previous, tmp_path: Path) -> list[Segment]:
+    stack = SegmentStack.open([(previous.files / name, name) for name in previous.release.segments])
+    old = stack.content()
+    gone = next(iter(old.products))
+    without = replace(
+        old,
+        products={sku: each for sku, each in old.products.items() if sku != gone},
+        rows={sku: each for sku, each in old.rows.items() if sku != gone},
+    )
+    delta = encode_delta(old, without)
+    assert delta is not None
+    (tmp_path / "delta").write_bytes(delta)
+    return [open_segment(tmp_path / "delta", None)]
+
+
+def test_the_whole_content_is_there_as_one_base_to_fall_back_to(
+    catalog: Catalog, tiny_model: Model, tmp_path: Path
+) -> None:
+    first = assemble(catalog, tiny_model, tmp_path)
+    assert first.release.whole_base is None  # its only segment is it
+    for number in range(6, 24):
+        add_pack(catalog, number)
+    previous = as_previous(assemble(catalog, tiny_model, tmp_path, 2), tmp_path / "2")
+    add_pack(catalog, 0, price="2.49")
+    second = assemble(catalog, tiny_model, tmp_path, 3, previous)
+    whole = second.release.whole_base
+    assert whole is not None
+    assert (len(second.whole), hashlib.sha256(second.whole).hexdigest()) == (whole.size, whole.sha256)
+    assert whole.sha256 not in second.files
 
 
 @pytest.mark.parametrize("damage", ["lost", "spoiled"])
