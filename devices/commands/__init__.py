@@ -19,6 +19,7 @@ MODULES: Mapping[str, str] = {
     "shelf-camera": "devices.commands.shelf_camera",
     "status": "devices.commands.status",
     "doctor": "devices.commands.doctor",
+    "relay": "devices.commands.relay",
     "bench": "devices.commands.bench",
     "similar": "devices.commands.similar",
 }

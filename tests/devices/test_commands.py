@@ -29,7 +29,8 @@ def test_every_command_has_help(name: str, shelfsight: Shelfsight) -> None:
 
 def test_the_commands_are_those_of_the_design() -> None:
     assert set(main.list_commands(None)) == {  # type: ignore[arg-type]
-        "enroll", "sync", "match", "kiosk", "shelf-camera", "status", "doctor", "bench", "similar",
+        "enroll", "sync", "match", "add", "forget", "kiosk", "shelf-camera", "status", "doctor", "relay",
+        "bench", "similar",
     }  # fmt: skip
 
 
