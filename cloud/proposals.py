@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import JSON, func, or_, select
+from sqlalchemy import JSON, func, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
 from cloud.catalog import Catalog
@@ -199,11 +199,8 @@ class Proposals:
             raise BadSetting(f"the photo cannot be read: {error}") from error
         self.photos.add(photo)
         with transaction(self._sessions) as session:
-            rows = session.scalars(
-                select(ProposalPhotoRow).where(ProposalPhotoRow.sha256 == sha256).with_for_update()
-            )
-            for row in rows:
-                row.received = row.received or now()
+            arrived = update(ProposalPhotoRow).where(ProposalPhotoRow.sha256 == sha256)
+            session.execute(arrived.where(ProposalPhotoRow.received.is_(None)).values(received=now()))
         return True
 
     def settled(self, device: str, ids: Collection[str]) -> dict[str, Settled]:
@@ -239,22 +236,27 @@ class Proposals:
             StorageUnusable, NoSpace: the catalog could not be written; it still waits.
         """
         found = self.get(id_, catalog=catalog)
-        if found.state != WAITING:
+        unfinished = found.state in ("accepted", "merged") and bool(self._kept(found))
+        if found.state != WAITING and not unfinished:
             raise BadProduct(f"proposal {found.id} is {found.state} already: propose it again to change that")
         if not found.here:
             raise BadProduct(
                 f"none of the {len(found.photos)} photos of {found.product.sku!r} has arrived: wait for the "
                 "device's next visits, or refuse it"
             )
-        target = _target(found, catalog, sku, into)
+        target = _target(found, catalog, found.target if unfinished else sku, into)
         is_new = catalog.find(target.sku) is None
+        if not unfinished:
+            # Before the catalog is changed, so that nobody refuses it meanwhile.
+            is_it = is_new and target.sku == found.product.sku
+            self._decide(found, "accepted" if is_it else "merged", target.sku)
         if is_new:
             catalog.put_product(target)
-        for photo in found.here:
+        for photo in self._kept(found):
             source = f"proposed by {found.devices[0]}/{photo[:16]}.jpg"
             catalog.add_photo(target.sku, self.photos.read(photo), "in-store", "reference", source)
-        same = target.sku == found.product.sku
-        return self._decide(found, "accepted" if is_new and same else "merged", target.sku)
+        self._let_go(found)
+        return self.get(found.id)
 
     def refuse(self, id_: str) -> Proposal:
         """Refuse a proposal and delete its photos; the devices forget it at their next visit.
@@ -266,7 +268,9 @@ class Proposals:
         found = self.get(id_)
         if found.state != WAITING:
             raise BadProduct(f"proposal {found.id} is {found.state} already: remove it from the catalog")
-        return self._decide(found, "refused", None)
+        self._decide(found, "refused", None)
+        self._let_go(found)
+        return self.get(found.id)
 
     def published(self, version: int, photos: Collection[str], skus: Collection[str]) -> int:
         """Note which accepted proposals a release has first; return how many.
@@ -277,37 +281,41 @@ class Proposals:
             StorageUnusable: the database refused.
         """
         with transaction(self._sessions) as session:
-            rows = list(
-                session.scalars(
-                    select(ProposalRow)
-                    .where(ProposalRow.state.in_(("accepted", "merged")), ProposalRow.release.is_(None))
-                    .with_for_update()
-                )
-            )
-            named = _photos_of(session, [row.id for row in rows])
-            count = 0
-            for row in rows:
-                has = row.target in skus and any(each in photos for each in named.get(row.id, ()))
-                row.release = version if has else None
-                count += has
-            return count
-
-    def _decide(self, found: Proposal, state: str, target: str | None) -> Proposal:
+            settled = ProposalRow.state.in_(("accepted", "merged"))
+            query = select(ProposalRow.id, ProposalRow.target).where(settled, ProposalRow.release.is_(None))
+            targets = {row[0]: row[1] for row in session.execute(query)}
+            named = _photos_of(session, targets)
+        found = [
+            id_
+            for id_, target in targets.items()
+            if target in skus and any(photo in photos for photo in named.get(id_, ()))
+        ]
         with transaction(self._sessions) as session:
-            row = session.get(ProposalRow, found.id, with_for_update=True)
-            if row is None or row.state != WAITING:
+            session.execute(update(ProposalRow).where(ProposalRow.id.in_(found)).values(release=version))
+        return len(found)
+
+    def _kept(self, found: Proposal) -> list[str]:
+        return [photo for photo in found.here if self.photos.path(photo).is_file()]
+
+    def _decide(self, found: Proposal, state: str, target: str | None) -> None:
+        # One statement tests and decides, so that two people cannot decide differently.
+        waits = update(ProposalRow).where(ProposalRow.id == found.id, ProposalRow.state == WAITING)
+        decided = waits.values(state=state, target=target, decided=now()).returning(ProposalRow.id)
+        with transaction(self._sessions) as session:
+            if session.scalar(decided) is None:
                 raise BadProduct(f"proposal {found.id} was decided by somebody else just now: look again")
-            row.state, row.target, row.decided = state, target, now()
-            session.flush()
-            others = (
-                select(ProposalPhotoRow.sha256)
-                .join(ProposalRow, ProposalRow.id == ProposalPhotoRow.proposal)
-                .where(ProposalRow.state == WAITING, ProposalPhotoRow.sha256.in_(found.photos))
-            )
+
+    def _let_go(self, found: Proposal) -> None:
+        """Delete the photos of a decided proposal that no other one waits with."""
+        others = (
+            select(ProposalPhotoRow.sha256)
+            .join(ProposalRow, ProposalRow.id == ProposalPhotoRow.proposal)
+            .where(ProposalRow.state == WAITING, ProposalPhotoRow.sha256.in_(found.photos))
+        )
+        with transaction(self._sessions) as session:
             kept = set(session.scalars(others))
         for photo in set(found.photos) - kept:
             self.photos.path(photo).unlink(missing_ok=True)
-        return self.get(found.id)
 
 
 def propose(session: Session, id_: str, device: str, at: datetime, data: Mapping[str, Any]) -> None:
