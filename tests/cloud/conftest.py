@@ -44,11 +44,13 @@ ON_BOTH_DATABASES = {
         "console",
         "events",
         "fleet",
+        "hints",
         "people",
         "rollouts",
         "offers",
         "conductor",
         "accuracy",
+        "proposals",
     )
 }
 
@@ -143,11 +145,11 @@ def client(app: Flask) -> FlaskClient:
 
 
 @contextmanager
-def serving(workspace: Workspace, stop_by: signal.Signals = signal.SIGTERM) -> Iterator[str]:
+def serving(workspace: Workspace, *options: str, stop_by: signal.Signals = signal.SIGTERM) -> Iterator[str]:
     """Run `shelfsight-cloud serve` on a free port in a process of its own; gives its address."""
     command = [sys.executable, "-c", "from cloud.commands import main; main()", "serve", "--port", "0"]
     process = subprocess.Popen(
-        [*command, "--data", str(workspace.data), *database_flag(workspace)],
+        [*command, "--data", str(workspace.data), *database_flag(workspace), *options],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
