@@ -65,6 +65,7 @@ def page() -> ResponseReturnValue:
         slots=sorted(slots, key=lambda slot: (slot.state == "ok", slot.device, slot.slot)),
         troubled=sum(1 for slot in slots if slot.state in ("empty", "misplaced")),
         events=here.events.newest(_EVENTS),
+        proposed=here.proposals.count_waiting(),
         quiet_after=_QUIET_AFTER,
     )
     return html, {"Content-Security-Policy": _POLICY, "Cache-Control": "no-store"}

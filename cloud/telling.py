@@ -56,6 +56,13 @@ def _slot_changed(data: Mapping[str, Any]) -> str:
     return f"{_text(data.get('slot'))}: {before} → {state}"
 
 
+def _proposed(data: Mapping[str, Any]) -> str:
+    photos = data.get("photos")
+    count = f" · {len(photos)} photos" if isinstance(photos, list) else ""
+    title = _text(data.get("title"))
+    return f"{_text(data.get('sku'))}{f' ({title})' if title else ''}{count}"
+
+
 def _installed(data: Mapping[str, Any]) -> str:
     fetched, seconds = data.get("bytes"), data.get("seconds")
     words = [f"release {_text(data.get('release'))}"]
@@ -107,6 +114,7 @@ _TELLERS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "corrected": _corrected,
     "enrolled": _enrolled,
     "slot_changed": _slot_changed,
+    "proposed": _proposed,
     "installed": _installed,
     "rolled_back": _rolled_back,
     "fell_back": _fell_back,
