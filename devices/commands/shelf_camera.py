@@ -87,6 +87,7 @@ def command(
     try:
         _watch(watch, eyes, looks, settings.look_interval_s, as_json)
     finally:
+        device.close_shadow()
         eyes.close()
 
 

@@ -11,7 +11,7 @@ from devices.config import Settings
 from devices.kiosk.staff import add_staff_page
 from devices.kiosk.station import Given, Station
 from devices.kiosk.wording import name_of, price_of, words_for
-from edge.errors import ShelfsightError, SkipPhoto, SkipRecord
+from edge.errors import BadGtin, ShelfsightError, SkipPhoto, SkipRecord
 
 MOST_PHOTO_BYTES = 24 * 1024 * 1024
 FOLDER_INTERVAL_S = 4.0  # a photo from a folder stays long enough to be read
@@ -140,6 +140,19 @@ def _add_answers(app: Flask, station: Station, settings: Settings) -> None:
         else:
             station.correct(given, body["sku"])
         return {"thanks": "Thank you, I will pass that on."}
+
+    @app.post("/scanned")
+    def scanned() -> dict[str, object]:
+        body = request.get_json(silent=True)
+        gtin = body.get("gtin") if isinstance(body, dict) else None
+        try:
+            found = station.scanned(gtin if isinstance(gtin, str) else "")
+        except BadGtin as error:
+            abort(400, str(error))
+        if found is None:
+            abort(404, "There is no product with this bar code here.")
+        words = [name_of(found.product), price_of(found.product, settings.currency)]
+        return {"sku": found.product.sku, "agrees": found.agrees, "words": " · ".join(filter(None, words))}
 
 
 def answer_record(given: Given, currency: str) -> dict[str, object]:

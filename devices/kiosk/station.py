@@ -1,11 +1,13 @@
 """What a kiosk does, without its page: look, answer, and hear whether the answer was right."""
 
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
 from devices.camera import Camera, FolderCamera, Frame
 from devices.device import Device
+from devices.kiosk.barcodes import Scan, product_of
 from edge.errors import BadSetting
 from edge.events import uuid7
 from edge.image import Picture, decode, encode_jpeg
@@ -20,6 +22,10 @@ PHOTO_SIDE = 1280
 
 SETTLED_LOOKS = 2
 """A live answer counts as searched when given so many times in a row: a hand on its way is no search."""
+
+
+SCANNED_WITHIN_S = 30.0
+"""A bar code is scanned so soon after the answer that it is about, or it is about something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,7 @@ class Station:
         self._settled_after = 1 if isinstance(camera, FolderCamera) else SETTLED_LOOKS
         self._last: tuple[str, str | None] | None = None
         self._seen = 0
+        self._searched: tuple[Given, float] | None = None
 
     def look(self) -> Given:
         """Take a frame from the camera and answer it.
@@ -124,6 +131,29 @@ class Station:
         told = {"verdict": given.answer.verdict, "was": given.skus[0] if given.skus else None}
         self.device.record("corrected", {**_about(given), **told, "sku": sku, "candidates": list(given.skus)})
 
+    def scanned(self, gtin: str) -> Scan | None:
+        """Write down whether the last answer named the product whose bar code was scanned beside it.
+
+        None, and nothing is written, where the release has no product with this number. An answer counts for
+        one scan, and not for long: later another product lies there.
+
+        Raises:
+            BadGtin: it is no number of a product.
+            NoRelease, StepBack, RuntimeMissing: no release can answer.
+            StorageUnusable, NoSpace: the outbox cannot be written.
+        """
+        product = self.device.ask(lambda matcher: product_of(gtin, matcher.stack.products.values()))
+        with self._lock:
+            searched, self._searched = self._searched, None
+        if product is None:
+            return None
+        if searched is None or time.monotonic() - searched[1] > SCANNED_WITHIN_S:
+            return Scan(product, None)
+        given = searched[0]
+        told = {"sku": product.sku, "answered": given.sku, "agrees": given.sku == product.sku}
+        self.device.record("scanned", {**_about(given), **told})
+        return Scan(product, given.sku == product.sku)
+
     def _frame(self) -> Frame:
         if self.camera is None:
             raise BadSetting("this kiosk has no camera: start it with --camera N or --frames FOLDER")
@@ -151,6 +181,8 @@ class Station:
             return usable and self._seen == self._settled_after
 
     def _record_search(self, given: Given) -> None:
+        with self._lock:
+            self._searched = given, time.monotonic()
         self.device.record("searched", {**_about(given), "sku": given.sku, **search_record(given.answer)})
 
 

@@ -210,3 +210,58 @@ def test_a_shops_name_for_its_kiosk_is_text_and_not_markup(device: Device) -> No
     settings = Settings(data=device.settings.data, name="<b>Dairy</b>")
     shown = create_app(Station(device, None), settings).test_client().get("/")
     assert "&lt;b&gt;Dairy&lt;/b&gt;" in shown.text
+
+
+def gtins(device: Device, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Give the products of the release bar codes: 4006381333931 is the first, the others have none."""
+    products = device.matcher().stack.products
+    numbers = {SKUS[0]: "4006381333931", SKUS[1]: "036000291452"}
+    for sku, gtin in numbers.items():
+        monkeypatch.setitem(products, sku, replace(products[sku], gtin=gtin))
+    return numbers
+
+
+def test_a_bar_code_beside_an_answer_says_whether_it_was_right(
+    device: Device, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = gtins(device, monkeypatch)
+    station = Station(device, None)
+    page = create_app(station, device.settings).test_client()
+    given = page.post("/answer", data=photograph(pack(SKUS[0]))).json
+    station.answer_photo(photograph(pack(SKUS[0])))  # the second in a row is what was searched
+    heard = page.post("/scanned", json={"gtin": numbers[SKUS[0]]})
+    assert heard.status_code == 200
+    (event,) = [event for event in events_of(data) if event.kind == "scanned"]
+    named = given["candidates"][0]["sku"] if given["verdict"] == "match" else None
+    assert event.data["sku"] == SKUS[0]
+    assert event.data["release"] == 1
+    assert (event.data["answered"], event.data["agrees"]) == (named, named == SKUS[0])
+    assert heard.json["agrees"] == event.data["agrees"]
+
+    again = page.post("/scanned", json={"gtin": numbers[SKUS[0]]})
+    assert again.json["agrees"] is None, "one answer counts once"
+    assert len([event for event in events_of(data) if event.kind == "scanned"]) == 1
+
+
+def test_a_bar_code_is_found_with_and_without_its_leading_zeros(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gtins(device, monkeypatch)
+    station = Station(device, None)
+    for number in ("036000291452", "0036000291452", "00036000291452"):
+        scan = station.scanned(number)
+        assert scan is not None
+        assert (scan.product.sku, scan.agrees) == (SKUS[1], None)
+
+
+def test_a_bar_code_that_is_none_or_of_nothing_here_is_written_nowhere(
+    phone: FlaskClient, data: Path
+) -> None:
+    for body, status in (
+        ({"gtin": "4006381333932"}, 400),
+        ({"gtin": 4006381333931}, 400),
+        ([], 400),
+        ({"gtin": "4006381333931"}, 404),
+    ):
+        assert phone.post("/scanned", json=body).status_code == status
+    assert [event.kind for event in events_of(data)] == []
