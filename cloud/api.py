@@ -22,7 +22,6 @@ from edge.errors import AccessDenied, BadSetting, EnrollmentRefused
 from edge.fields import Fields, parse_json
 from edge.heartbeat import HeartbeatAnswer
 
-NEXT_POLL_S: Final = 60  # devices add their own jitter
 FOREVER_S: Final = int(timedelta(days=365).total_seconds())
 _METADATA: Final = re.compile(r"timestamp\.json|[1-9][0-9]{0,8}\.(root|targets|snapshot)\.json")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -128,8 +127,9 @@ def heartbeat(device: str) -> Response:
         offer.version,
         assortment=offer.assortment,
         shadow=offer.shadow,
-        next_poll_s=NEXT_POLL_S,
+        next_poll_s=here.pace.next_poll_s(device),
         server_time=rfc3339(now()),
+        hints=here.hints_of(device),
         settled=here.proposals.settled(device, proposal_ids(status)),
     )
     return jsonify(answer.to_record())
@@ -156,6 +156,7 @@ def health() -> Response:
             "status": "ok" if expires > now() else "stale",
             "release": latest.version if latest else None,
             "timestamp_expires": rfc3339(expires),
+            "warnings": list(signing.running_out(here.workspace.metadata)),
         }
     )
 

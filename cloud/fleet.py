@@ -267,6 +267,15 @@ class Fleet:
             )
             return [_device(row) for row in rows]
 
+    def count(self) -> int:
+        """Return how many devices are enrolled.
+
+        Raises:
+            StorageUnusable: the database refused.
+        """
+        with transaction(self._sessions) as session:
+            return session.scalar(select(func.count()).select_from(DeviceRow)) or 0
+
     def count_by_release(self) -> dict[int | None, int]:
         """Return how many devices run each release; None stands for those without one.
 

@@ -130,14 +130,6 @@ class Offers:
         Raises:
             StorageUnusable: the database refused.
         """
-        self._read(0.0)
-
-    def refresh(self) -> None:
-        """Read what runs anew, so that whoever asks from now on is answered by it.
-
-        Raises:
-            StorageUnusable: the database refused.
-        """
         began = self._clock()
         while self._read(0.0).read < began:  # another thread may have begun to read before this one asked
             pass

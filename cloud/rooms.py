@@ -8,7 +8,10 @@ from flask import Flask, current_app
 from cloud.catalog import Catalog
 from cloud.events import Events
 from cloud.fleet import Fleet, WrongCodeBrake
+from cloud.hints import Listeners
+from cloud.hints_mqtt import Broker
 from cloud.offers import Offers
+from cloud.pace import Pace
 from cloud.presence import Presence
 from cloud.proposals import Proposals
 from cloud.releases import Releases
@@ -29,33 +32,50 @@ class Rooms:
     offers: Offers
     fleet: Fleet
     presence: Presence
+    listeners: Listeners
+    pace: Pace
+    broker: Broker | None
     events: Events
     proposals: Proposals
     brake: WrongCodeBrake
     people_anywhere: bool
 
     @classmethod
-    def open(cls, workspace: Workspace, *, people_anywhere: bool = False) -> "Rooms":
+    def open(
+        cls, workspace: Workspace, *, people_anywhere: bool = False, broker: Broker | None = None
+    ) -> "Rooms":
         """Open the database and the rooms in it.
 
         Raises:
             StorageUnusable: the database cannot be opened.
         """
         sessions = workspace.sessions()
-        fleet = Fleet(sessions)
+        fleet, offers, listeners = Fleet(sessions), Offers(sessions), Listeners()
         return cls(
             workspace=workspace,
             catalog=Catalog(sessions, workspace.photo_storage()),
             releases=Releases(sessions),
             rollouts=Rollouts(sessions),
-            offers=Offers(sessions),
+            offers=offers,
             fleet=fleet,
             presence=Presence(fleet),
+            listeners=listeners,
+            pace=Pace(fleet, offers, listeners),
+            broker=broker,
             events=Events(sessions),
             proposals=Proposals(sessions, workspace.proposed_photo_storage()),
             brake=WrongCodeBrake(),
             people_anywhere=people_anywhere,
         )
+
+    def hints_of(self, device: str) -> dict[str, object]:
+        """Return where a device hears of releases at once, as a heartbeat tells it."""
+        places: dict[str, object] = {}
+        if self.listeners.are_open:
+            places["sse"] = f"/v1/devices/{device}/hints"
+        if self.broker is not None:
+            places["mqtt"] = self.broker.to_record()
+        return places
 
     def attach(self, app: Flask) -> None:
         """Make these the rooms of an app."""

@@ -6,20 +6,22 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 import click
-import waitress
 
 from cloud import signing
 from cloud.app import create_app
 from cloud.commands.options import data_option, open_workspace
 from cloud.conductor import Conductor
 from cloud.events import LARGEST_BATCH
-from cloud.rooms import rooms_of
+from cloud.hints import Listeners, Watch
+from cloud.hints_mqtt import Broker, BrokerTeller
+from cloud.news import News
+from cloud.rooms import Rooms, rooms_of
+from cloud.serving import WebServer
 from cloud.ticking import Ticker
-from edge.errors import BadSetting
-
-_THREADS = 8
+from cloud.workspace import Workspace
 
 
 @click.command("serve")
@@ -38,8 +40,22 @@ _THREADS = 8
     is_flag=True,
     help="Show the pages for people to other machines too: only behind something that asks for a login.",
 )
+@click.option(
+    "--hints/--no-hints",
+    default=True,
+    show_default=True,
+    help="Let devices keep a connection open on which they hear of a release at once.",
+)
+@click.option(
+    "--mqtt",
+    metavar="HOST:PORT",
+    help="Tell of releases through this MQTT broker too, and tell devices to listen there.",
+)
+@click.option("--mqtt-tls", is_flag=True, help="The broker wants TLS.")
 @data_option
-def command(host: str, port: int, open_console: bool, data: Path) -> None:
+def command(
+    *, host: str, port: int, open_console: bool, hints: bool, mqtt: str | None, mqtt_tls: bool, data: Path
+) -> None:
     """Serve devices, and show people the console at /.
 
     Devices need this address to enroll and to sync, and answer without it. The console and the other pages
@@ -47,41 +63,45 @@ def command(host: str, port: int, open_console: bool, data: Path) -> None:
     while the server runs.
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a request that waits a moment is no news
     workspace = open_workspace(data)
     signing.timestamp_expires(workspace.metadata)
-    app = create_app(workspace, people_anywhere=open_console)
+    broker = Broker.parse(mqtt, tls=mqtt_tls) if mqtt else None
+    app = create_app(workspace, people_anywhere=open_console, broker=broker)
     here = rooms_of(app)
-    try:
-        server = waitress.create_server(
-            app,
-            host=host,
-            port=port,
-            threads=_THREADS,
-            ident=None,
-            max_request_body_size=LARGEST_BATCH + 1,
-            # Kept, so that the app can see that a caller was passed on; it never believes them.
-            clear_untrusted_proxy_headers=False,
-        )
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise BadSetting(
-            f"the server cannot listen on {host} port {port} ({reason}): "
-            "stop what is using it, or choose others with --host and --port"
-        ) from error
-    ticker = Ticker(workspace.metadata, workspace.keys)
-    ticker.start()
-    here.presence.start()
-    conductor = Conductor(workspace.sessions(), here.offers)
-    conductor.start()
+    server = WebServer(app, host, port, largest_body=LARGEST_BATCH)
+    here.pace.waiting = server.waiting
+    parts = _parts(workspace, here, hints=hints)
+    for part in parts:
+        part.start()
     signal.signal(signal.SIGTERM, _stop)
     # Inside the loop waitress itself takes both, and answers the running requests first.
     with suppress(KeyboardInterrupt, SystemExit):
-        _greet(host, int(getattr(server, "effective_port", port)), data)
+        _greet(host, server.port, data)
         server.run()
-    conductor.stop()
-    here.presence.stop()
-    ticker.stop()
+    for part in reversed(parts):
+        part.stop()
     click.echo("Stopped.")
+
+
+class _Part(Protocol):
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def _parts(workspace: Workspace, here: Rooms, *, hints: bool) -> list[_Part]:
+    """Return what runs beside the answering of requests, in the order in which it is started."""
+    parts: list[_Part] = [Ticker(workspace.metadata, workspace.keys), here.presence]
+    parts.append(Conductor(workspace.sessions(), here.offers))
+    tellers: list[Listeners | BrokerTeller] = []
+    if hints:
+        tellers.append(here.listeners)
+    if here.broker is not None:
+        tellers.append(BrokerTeller(here.broker))
+    if tellers:
+        parts += [*tellers, Watch(News(workspace.sessions(), here.offers).look, *tellers)]
+    return parts
 
 
 def _greet(host: str, port: int, data: Path) -> None:

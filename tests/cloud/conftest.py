@@ -44,7 +44,6 @@ ON_BOTH_DATABASES = {
         "console",
         "events",
         "fleet",
-        "hints",
         "people",
         "rollouts",
         "offers",
