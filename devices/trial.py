@@ -48,6 +48,7 @@ TRIAL_S: Final = 90.0
 """How long its golden photos may take, with the delegates that are loaded for them."""
 
 _SLOWER: Final = 1.5
+_LATER_MS: Final = 20.0
 _LARGER: Final = 1.2
 """How much more than the release in use a new one may take, where that one is beyond the settings itself."""
 
@@ -141,7 +142,7 @@ class Trial:
             with suppress(ShelfsightError):
                 usual = self._ask("measure", used, self._trial_s)
             self.close()
-        most_ms = max(self._settings.latency_ms, _SLOWER * usual["ms"])
+        most_ms = max(self._settings.latency_ms, _SLOWER * usual["ms"] + _LATER_MS)
         most_mb = max(self._settings.memory_mb, _LARGER * usual["peak_mb"])
         if told["ms"] > most_ms:
             raise TrialSlow(
@@ -268,6 +269,8 @@ class _Process:
         _, status, usage = os.wait4(self._process.pid, 0)
         code = self._process.returncode = os.waitstatus_to_exitcode(status)
         how = f"of {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        if not self._began and code < 0:
+            return TryLater(f"the process of the trial died {how} before it began: it is tried again")
         if not self._began:
             return RuntimeMissing(f"the process of the trial died {how} at once: run `shelfsight doctor`")
         peak_mb = usage.ru_maxrss * 1024 / 1e6
