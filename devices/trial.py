@@ -186,7 +186,6 @@ class _Process:
         if sys.platform != "linux":
             raise RuntimeMissing("a release is tried in a process of its own, which takes Linux")
         lifeline, kept = os.pipe()
-        self._memory_mb = settings.memory_mb
         job = {"settings": {**asdict(settings), "data": str(settings.data.absolute())}, "lifeline": lifeline}
         path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))
         try:
@@ -265,21 +264,14 @@ class _Process:
         return TrialHung("its trial did not end in its time, twice: convert the network again")
 
     def _dead(self) -> ShelfsightError:
-        """Say how the process died; its peak of memory tells whether it was for that."""
-        _, status, usage = os.wait4(self._process.pid, 0)
-        code = self._process.returncode = os.waitstatus_to_exitcode(status)
+        """Say how the process died; the kernel kills one that takes too much memory, as a person may."""
+        code = self._process.wait()
         how = f"of {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-        if not self._began and code < 0:
+        if self._began:
+            return TrialCrashed(f"the process of its trial died {how}, twice: convert the network again")
+        if code < 0:
             return TryLater(f"the process of the trial died {how} before it began: it is tried again")
-        if not self._began:
-            return RuntimeMissing(f"the process of the trial died {how} at once: run `shelfsight doctor`")
-        peak_mb = usage.ru_maxrss * 1024 / 1e6
-        if peak_mb > self._memory_mb:
-            return TrialGreedy(
-                f"the process of its trial died {how} when it had taken {peak_mb:.0f} MB, and may take "
-                f"{self._memory_mb:.0f}: publish a smaller model"
-            )
-        return TrialCrashed(f"the process of its trial died {how}, twice: convert the network again")
+        return RuntimeMissing(f"the process of the trial dies {how} at once: run `shelfsight doctor`")
 
 
 def _end(process: subprocess.Popen[bytes], kept: int) -> None:
