@@ -1,5 +1,6 @@
 """The server's page at `/`, opened by a real browser over a real socket, with something on every shelf."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,11 +13,13 @@ from cloud import signing
 from cloud.catalog import Catalog
 from cloud.events import Events
 from cloud.fleet import DeviceInfo, Fleet
+from cloud.proposals import Proposals
 from cloud.publishing import publish
 from cloud.workspace import Workspace
 from edge.events import new_event
+from edge.image import encode_jpeg
 from edge.model import open_model
-from tests.cloud.conftest import add_pack, serving
+from tests.cloud.conftest import add_pack, draw_pack, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ViewportSize
@@ -124,3 +127,45 @@ def test_the_console_fits_a_phone_and_the_dark(shop: Workspace, browser: "Browse
             )
             assert (sum(background) < 200) == dark
             page.close()
+
+
+def test_a_person_accepts_and_refuses_what_devices_propose(
+    shop: Workspace, browser: "Browser", tmp_path: Path
+) -> None:
+    sessions = shop.sessions()
+    proposals, catalog = (
+        Proposals(sessions, shop.proposed_photo_storage()),
+        Catalog(sessions, shop.photo_storage()),
+    )
+    fleet, events = Fleet(sessions), Events(sessions)
+    code = fleet.new_code(signing.fingerprint(shop.metadata))
+    kiosk, _ = fleet.enroll(code, DeviceInfo("Kiosk in the back", "kiosk", "0.1.0"))
+    for number, (sku, title) in enumerate({"jam": "Grandma's jam", "oops": "A mistake"}.items()):
+        photos = [encode_jpeg(draw_pack(60 + number, shot)) for shot in range(3)]
+        named = [hashlib.sha256(photo).hexdigest() for photo in photos]
+        told = {"sku": sku, "title": title, "photos": named, "look_alikes": ["pack-03"] * number}
+        events.take(kiosk, [new_event(kiosk, "proposed", told).to_record()])
+        for sha256, photo in zip(named[: 3 - number], photos, strict=False):
+            proposals.take_photo(kiosk, sha256, photo)
+    complaints: list[str] = []
+    with serving(shop) as address:
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.on("console", lambda message: complaints.append(message.text))
+        page.goto(address)
+        page.get_by_role("link", name="Proposals 2").click()
+        shown = page.locator(".shots img")
+        assert shown.count() == 5
+        assert shown.first.evaluate("image => image.decode().then(() => image.naturalWidth)") == 96
+        page.screenshot(path=tmp_path / "proposals.png", full_page=True)
+        page.locator("li", has_text="Grandma's jam").get_by_role("button", name="Accept").click()
+        page.get_by_role("status").filter(has_text="jam is accepted").wait_for()
+        page.locator("li", has_text="A mistake").get_by_role("button", name="Refuse").click()
+        page.get_by_role("status").filter(has_text="oops is refused").wait_for()
+        page.screenshot(path=tmp_path / "decided.png", full_page=True)
+        page.set_viewport_size({"width": 390, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.close()
+    assert complaints == []
+    assert catalog.find("jam") is not None
+    assert catalog.photo_counts()["jam"] == 3
+    assert catalog.find("oops") is None
