@@ -98,7 +98,7 @@ class Catalog:
     """The products of a shop and their photos, in a database and a folder."""
 
     def __init__(self, sessions: sessionmaker[Session], photos: PhotoStorage) -> None:
-        self._sessions = sessions
+        self.sessions = sessions
         self.photos = photos
 
     def put_product(self, product: Product) -> bool:
@@ -115,7 +115,7 @@ class Catalog:
         Raises:
             StorageUnusable: the database refused; then none of them was changed.
         """
-        with transaction(self._sessions) as session:
+        with transaction(self.sessions) as session:
             return sum([_put(session, product) for product in products])
 
     def remove(self, sku: str) -> None:
@@ -127,7 +127,7 @@ class Catalog:
             BadProduct: the catalog holds no such product.
             StorageUnusable: the database refused.
         """
-        with transaction(self._sessions) as session:
+        with transaction(self.sessions) as session:
             self._require(session, sku)
             session.execute(delete(PhotoRow).where(PhotoRow.sku == sku))
             left = update(ProductRow).where(ProductRow.sku == sku).values(removed_at=now())
@@ -135,7 +135,7 @@ class Catalog:
 
     def products(self) -> list[Product]:
         """Return the products of the catalog, sorted by SKU."""
-        with transaction(self._sessions) as session:
+        with transaction(self.sessions) as session:
             query = select(*_OF_A_PRODUCT).where(ProductRow.removed_at.is_(None)).order_by(ProductRow.sku)
             return [Product(*row) for row in session.execute(query)]
 
@@ -147,7 +147,7 @@ class Catalog:
         """
         same = [ProductRow.sku == sku, *([ProductRow.gtin == gtin] if gtin is not None else [])]
         query = select(ProductRow).where(ProductRow.removed_at.is_(None), or_(*same))
-        with transaction(self._sessions) as session:
+        with transaction(self.sessions) as session:
             row = session.scalars(query.order_by(ProductRow.sku != sku, ProductRow.sku).limit(1)).first()
             return None if row is None else _product(row)
 
@@ -167,7 +167,7 @@ class Catalog:
         in_order = shown.order_by(PhotoRow.kind != "packshot", PhotoRow.source, PhotoRow.sha256)
         cover = in_order.limit(1).scalar_subquery()
         query = select(ProductRow, photos, cover).where(wanted).order_by(ProductRow.sku)
-        with transaction(self._sessions) as session:
+        with transaction(self.sessions) as session:
             total = session.scalar(select(func.count()).select_from(ProductRow).where(wanted)) or 0
             rows = session.execute(query.offset(offset).limit(limit)).all()
             entries = tuple(CatalogEntry(_product(row), count, sha256) for row, count, sha256 in rows)
@@ -189,7 +189,7 @@ class Catalog:
         if not self._knows(sku, sha256):
             decode(photo, shrink_to=_VALIDATION_SIZE)
         self.photos.add(photo)
-        with transaction(self._sessions) as session:
+        with transaction(self.sessions) as session:
             self._require(session, sku)
             row = session.get(PhotoRow, (sku, sha256))
             if row is None:
@@ -225,7 +225,7 @@ class Catalog:
     def _references(self, query: Select[str, str, str, str, str]) -> list[ReferencePhoto]:
         # Columns, not rows of the table: a hundred thousand photos are listed at every publish.
         in_order = query.order_by(PhotoRow.sku, PhotoRow.source, PhotoRow.sha256)
-        with transaction(self._sessions) as session:
+        with transaction(self.sessions) as session:
             return [
                 ReferencePhoto(sku, sha256, _KINDS[kind], _SPLITS[split], source)
                 for sku, sha256, kind, split, source in session.execute(in_order)
@@ -235,17 +235,17 @@ class Catalog:
         """Count the photos that are no references because their bytes are a test photo of some product."""
         held_out = select(PhotoRow.sha256).where(PhotoRow.split == "test")
         query = select(func.count()).where(PhotoRow.split != "test", PhotoRow.sha256.in_(held_out))
-        with transaction(self._sessions) as session:
+        with transaction(self.sessions) as session:
             return session.scalar(query) or 0
 
     def photo_counts(self) -> dict[str, int]:
         """Return how many photos each product has, test photos included; products without any are absent."""
-        with transaction(self._sessions) as session:
+        with transaction(self.sessions) as session:
             rows = session.execute(select(PhotoRow.sku, func.count()).group_by(PhotoRow.sku))
             return {row[0]: row[1] for row in rows}
 
     def _knows(self, sku: str, sha256: str) -> bool:
-        with transaction(self._sessions) as session:
+        with transaction(self.sessions) as session:
             return session.get(PhotoRow, (sku, sha256)) is not None
 
     @staticmethod

@@ -12,6 +12,7 @@ _COMMANDS = {
     "init": ("init_", "Make the data folder, the signing keys and an empty repository."),
     "catalog": ("catalog", "Import, add, remove, list and check products and photos."),
     "proposals": ("proposals", "See the products that devices propose, and accept or refuse them."),
+    "store": ("store", "Add stores, and say what is sold in which."),
     "train": ("train", "Train an embedder on the catalog's photos."),
     "evaluate": ("evaluate", "Measure a model on the test photos, with the device's own code."),
     "explain": ("explain", "Show why a photo is answered as it is, beside the reference photos."),

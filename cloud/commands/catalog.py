@@ -43,8 +43,9 @@ def import_(path: Path, data: Path, as_json: bool) -> None:
     """Import a folder or a table of products and photos.
 
     PATH is a folder with one sub-folder per product, a folder in the layout of the Grocery Store Dataset, or
-    a CSV or JSON Lines table (sku, gtin, title, category, price, photo…). Importing again changes nothing,
-    and an import that was stopped goes on where it was. What cannot be imported is listed with its reason.
+    a CSV or JSON Lines table (sku, gtin, title, category, price, photo…, places). Importing again changes
+    nothing, and an import that was stopped goes on where it was. What cannot be imported is listed with its
+    reason.
     """
     catalog = open_catalog(data)
     plan = read_plan(path)
@@ -61,6 +62,13 @@ def import_(path: Path, data: Path, as_json: bool) -> None:
 @click.option("--gtin", default=None, help="The number under its bar code.")
 @click.option("--price", default=None, help="A decimal number, like 2.49.")
 @click.option(
+    "--place",
+    "places",
+    multiple=True,
+    help="A store or region in which it is sold, may be given again (default: where it is sold now; a new "
+    "product everywhere).",
+)
+@click.option(
     "--kind", type=click.Choice(KINDS), default="in-store", show_default=True, help="What photos show."
 )
 @data_option
@@ -73,6 +81,7 @@ def add(
     category: str,
     gtin: str | None,
     price: str | None,
+    places: tuple[str, ...],
     kind: Kind,
     data: Path,
     as_json: bool,
@@ -82,7 +91,8 @@ def add(
     record = {"sku": sku, "title": title, "category": category, "gtin": gtin, "price": price}
     product = Product.from_record(record)
     planned = tuple(PlannedPhoto(product.sku, path, kind, "reference", path.as_posix()) for path in photos)
-    report = import_plan(catalog, ImportPlan((product,), planned, ()))
+    sold = {product.sku: places} if places else {}
+    report = import_plan(catalog, ImportPlan((product,), planned, (), places=sold))
     _show(report, as_json)
 
 

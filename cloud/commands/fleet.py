@@ -8,6 +8,7 @@ import click
 from cloud import signing
 from cloud.commands.options import data_option, json_option, open_workspace, print_json
 from cloud.fleet import DEFAULT_TTL, Fleet
+from cloud.stores import Stores
 from cloud.times import rfc3339
 
 
@@ -41,17 +42,35 @@ def command(ctx: click.Context, data: Path, as_json: bool) -> None:
     metavar="HOURS",
     help="For how long the code can be used.",
 )
+@click.option("--store", help="The store that the device will stand in.")
 @data_option
 @json_option
-def code(ttl: float, data: Path, as_json: bool) -> None:
+def code(ttl: float, store: str | None, data: Path, as_json: bool) -> None:
     """Print a code with which one device can enroll, once."""
     workspace = open_workspace(data)
+    if store is not None:
+        Stores(workspace.sessions()).require(store)
     fingerprint = signing.fingerprint(workspace.metadata)
-    made = Fleet(workspace.sessions()).new_code(fingerprint, timedelta(hours=ttl))
+    made = Fleet(workspace.sessions()).new_code(fingerprint, timedelta(hours=ttl), store=store)
     if as_json:
-        print_json({"code": made, "ttl_hours": ttl})
+        print_json({"code": made, "ttl_hours": ttl, "store": store})
     else:
         click.echo(made)
+
+
+@command.command("move")
+@click.argument("device")
+@click.argument("store", required=False)
+@data_option
+def move(device: str, store: str | None, data: Path) -> None:
+    """Give DEVICE (its id) to STORE, or to none: then it gets the whole catalog."""
+    moved = Stores(open_workspace(data).sessions()).move(device, store)
+    where = f"store {store}" if store else "no store"
+    click.echo(
+        f"Moved {device} to {where}; with the next `shelfsight-cloud publish` it gets what is sold there."
+        if moved
+        else f"{device} belongs to {where} already."
+    )
 
 
 @command.command("remove")

@@ -6,7 +6,7 @@ import click
 
 from cloud.bundled import find_model
 from cloud.commands.options import data_option, json_option, open_workspace, print_json, progress_bar
-from cloud.publishing import Publication, publish
+from cloud.publishing import Publication, publish, publish_content_of
 from cloud.shipping import EVERY_TARGET, TARGETS, LeftOut, ShippedFile
 from edge.certificate import DEFAULT_TOLERANCE
 from edge.model import open_model
@@ -53,6 +53,12 @@ from edge.model import open_model
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="How many of the answers given as match may be wrong, such as 0.005 (default: what the model says).",
 )
+@click.option(
+    "--content-of",
+    type=click.IntRange(min=1),
+    metavar="VERSION",
+    help="Publish what this earlier release said, under a new number; the catalog is not looked at.",
+)
 @data_option
 @json_option
 def command(
@@ -63,6 +69,7 @@ def command(
     offline_keys: Path | None,
     percent: float,
     wrong_rate: float | None,
+    content_of: int | None,
     data: Path,
     as_json: bool,
 ) -> None:
@@ -74,6 +81,12 @@ def command(
     With --wrong-rate, answers that are less sure than that allows are given as "unsure", with a short list.
     """
     workspace = open_workspace(data)
+    if content_of is not None:
+        if model_folder or targets or wrong_rate is not None:
+            raise click.UsageError("--content-of brings its own model and decisions: leave out theirs")
+        publication = publish_content_of(workspace, content_of, offline_keys=offline_keys, percent=percent)
+        _show(publication, as_json)
+        return
     model = open_model(find_model(model_folder, workspace))
     with progress_bar("Embedding photos") as progress:
         publication = publish(
@@ -86,6 +99,10 @@ def command(
             wrong_rate=wrong_rate,
             progress=progress,
         )
+    _show(publication, as_json)
+
+
+def _show(publication: Publication, as_json: bool) -> None:
     if as_json:
         print_json(_record(publication))
     else:
@@ -107,6 +124,18 @@ def _record(publication: Publication) -> dict[str, object]:
         "reused": publication.reused,
         "calibration_photos": publication.calibration_photos,
         "match_confidence": publication.match_confidence,
+        "assortments": [
+            {
+                "assortment": each.assortment,
+                "version": each.version,
+                "products": each.products,
+                "rows": each.rows,
+                "size": each.size,
+                "new_bytes": each.new_bytes if publication.changed else 0,
+            }
+            for each in publication.releases
+        ],
+        "empty": list(publication.empty),
         "variants": [_file_record(file) for file in publication.files],
         "left_out": [
             {"name": each.variant.name, "target": each.variant.target, "reason": each.reason}
@@ -136,14 +165,18 @@ def _tell(publication: Publication) -> None:
         click.echo(_tell_left_out(each), err=True)
     for photo in publication.refused:
         click.echo(f"left out a photo of {photo.sku}: {photo.reason}", err=True)
+    for name in filter(None, publication.empty):
+        click.echo(f"store {name} sells nothing that has a photo: it got no release", err=True)
     release = publication.release
     if not publication.changed:
         click.echo(f"Nothing changed since release {release.version}: no new release.")
         return
-    click.echo(
-        f"Release {release.version}: {release.products} products, {release.rows} vectors, "
-        f"model {release.model}, {release.files} files."
-    )
+    for made in publication.releases:
+        of_store = f" for store {made.assortment}" if made.assortment else ""
+        click.echo(
+            f"Release {made.version}{of_store}: {made.products} products, {made.rows} vectors, "
+            f"model {made.model}, {made.files} files."
+        )
     for file in publication.files:
         click.echo(_tell_file(file))
     if publication.calibration_photos:

@@ -1,7 +1,7 @@
 """What an import is about to do: its products, its photos, and what it refuses at sight."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from cloud.catalog import Kind, Split
@@ -49,12 +49,16 @@ class PlannedPhoto:
 
 @dataclass(frozen=True, slots=True)
 class ImportPlan:
-    """The whole import before a photo is read; `ignored` counts files that are no photos by their names."""
+    """The whole import before a photo is read; `ignored` counts files that are no photos by their names.
+
+    `places` says of some SKUs in which stores and regions they are sold; the others stay as they are.
+    """
 
     products: tuple[Product, ...]
     photos: tuple[PlannedPhoto, ...]
     refused: tuple[Refusal, ...]
     ignored: int = 0
+    places: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class PlanBuilder:
@@ -67,6 +71,7 @@ class PlanBuilder:
         self._first_seen: dict[str, str] = {}
         self._photos: list[PlannedPhoto] = []
         self._refused: list[Refusal] = []
+        self._places: dict[str, tuple[str, ...]] = {}
 
     def source(self, path: Path) -> str:
         """Name a file for people and for sorting: relative to the import, with forward slashes."""
@@ -86,16 +91,20 @@ class PlanBuilder:
             self._products[product.sku] = product
             self._first_seen[product.sku] = source
             return
-        for field in (field.name for field in fields(Product)):
-            ours, theirs = getattr(known, field), getattr(product, field)
+        for name in (each.name for each in fields(Product)):
+            ours, theirs = getattr(known, name), getattr(product, name)
             if ours and theirs and ours != theirs:
                 raise DuplicateSku(
-                    f"SKU {product.sku!r} has {field} {theirs!r} here but {ours!r} in "
+                    f"SKU {product.sku!r} has {name} {theirs!r} here but {ours!r} in "
                     f"{self._first_seen[product.sku]}: give each product its own SKU"
                 )
             if theirs and not ours:
-                known = replace(known, **{field: theirs})
+                known = replace(known, **{name: theirs})
         self._products[product.sku] = known
+
+    def add_places(self, sku: str, places: Iterable[str]) -> None:
+        """Take places of a product that was added before; repeated rows may name further ones."""
+        self._places[sku] = tuple(dict.fromkeys((*self._places.get(sku, ()), *places)))
 
     def add_photo(self, photo: PlannedPhoto) -> None:
         """Take a photo of a product that was added before."""
@@ -108,7 +117,11 @@ class PlanBuilder:
     def build(self) -> ImportPlan:
         """Return the plan, products and photos in the order they came."""
         return ImportPlan(
-            tuple(self._products.values()), tuple(self._photos), tuple(self._refused), self.ignored
+            tuple(self._products.values()),
+            tuple(self._photos),
+            tuple(self._refused),
+            self.ignored,
+            self._places,
         )
 
 

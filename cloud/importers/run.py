@@ -1,7 +1,7 @@
 """Carries an import out, each photo in a transaction of its own: a killed import is simply run again."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cloud.catalog import Catalog
@@ -9,6 +9,7 @@ from cloud.importers.folders import read_folders
 from cloud.importers.grocery import is_grocery, read_grocery
 from cloud.importers.plan import ImportPlan, PlannedPhoto, Refusal
 from cloud.importers.tables import TABLE_SUFFIXES, read_table
+from cloud.stores import Stores
 from edge.disk import storage_error
 from edge.errors import SkipPhoto, SkipRecord, StorageUnusable
 from edge.image import load_photo
@@ -77,12 +78,17 @@ def read_plan(path: Path) -> ImportPlan:
 def import_plan(catalog: Catalog, plan: ImportPlan, progress: Progress | None = None) -> ImportReport:
     """Carry out a plan, photo by photo; a bad photo is refused and the rest go on.
 
+    So is a product that is to be sold in a place that nobody has added: misspelled, it would be sold nowhere.
+
     Raises:
         StorageUnusable: the catalog cannot be written.
         NoSpace: the disk is full.
     """
     tell = progress or (lambda done, total: None)
+    plan = _without_unknown_places(plan, Stores(catalog.sessions))
     changed = catalog.put_products(plan.products)
+    # Before the photos, and so before anything can be published of a product that is not sold everywhere.
+    changed = max(changed, Stores(catalog.sessions).set_places(plan.places))
     refused = list(plan.refused)
     added = unchanged = 0
     tell(0, len(plan.photos))
@@ -97,6 +103,26 @@ def import_plan(catalog: Catalog, plan: ImportPlan, progress: Progress | None = 
         tell(done, len(plan.photos))
     nothing = not plan.products or (bool(plan.photos) and not (added or unchanged))
     return ImportReport(changed, added, unchanged, tuple(refused), plan.ignored, nothing)
+
+
+def _without_unknown_places(plan: ImportPlan, stores: Stores) -> ImportPlan:
+    known = stores.known_places() if plan.places else frozenset()
+    unknown = {
+        sku: [name for name in names if name not in known]
+        for sku, names in plan.places.items()
+        if not known.issuperset(names)
+    }
+    if not unknown:
+        return plan
+    reason = "is neither a store nor a region: add it with `shelfsight-cloud store add`"
+    refused = [Refusal(sku, f"{', '.join(names)} {reason}") for sku, names in unknown.items()]
+    return replace(
+        plan,
+        products=tuple(each for each in plan.products if each.sku not in unknown),
+        photos=tuple(each for each in plan.photos if each.sku not in unknown),
+        refused=(*plan.refused, *refused),
+        places={sku: names for sku, names in plan.places.items() if sku not in unknown},
+    )
 
 
 def _keep(catalog: Catalog, planned: PlannedPhoto) -> bool:

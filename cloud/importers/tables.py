@@ -1,8 +1,8 @@
-"""Reads CSV and JSON Lines tables of products: `sku, gtin, title, category, price, photo…`.
+"""Reads CSV and JSON Lines tables of products: `sku, gtin, title, category, price, photo…, places`.
 
 Photos are in any column whose name begins with `photo` or `packshot` (several columns, or one with `;` or `|`
 between the paths), or in repeated rows of one SKU; their paths are relative to the table. Columns `kind` and
-`split` say what they are where names do not.
+`split` say what they are where names do not. `places` are the stores and regions in which a product is sold.
 """
 
 import csv
@@ -50,7 +50,10 @@ def _read_row(record: Record, source: str, builder: PlanBuilder) -> None:
     product = Product.from_record(record)
     kind, split = _choice(record, "kind", KINDS), _choice(record, "split", SPLITS)
     photos = list(_photo_names(record))
+    places = _place_names(record)
     builder.add_product(product, source)
+    if places:
+        builder.add_places(product.sku, places)
     for column, name in photos:
         if "://" in name:
             builder.refuse(f"{source} {name}", "is an address: download it and give its path")
@@ -84,6 +87,16 @@ def _photo_names(record: Record) -> Iterator[tuple[str, str]]:
         yield from ((column, name.strip()) for name in names if name.strip())
 
 
+def _place_names(record: Record) -> list[str]:
+    value = record.get("places") or ""
+    names = value.replace("|", ";").split(";") if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BadProduct(
+            f"field 'places' is {value!r}: write names of stores or regions, with ; between them"
+        )
+    return [name.strip() for name in names if name.strip()]
+
+
 def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, Record | str]]:
     header = text.splitlines()[0] if text else ""
     # Spreadsheets write the separator of their country; a header of ours holds no other one.
@@ -111,7 +124,7 @@ def _merge(columns: list[str], row: list[str]) -> Record:
     for column, value in zip(columns, row, strict=False):
         earlier = record.get(column)
         record[column] = (
-            f"{earlier};{value}" if earlier and column.startswith(("photo", "packshot")) else value
+            f"{earlier};{value}" if earlier and column.startswith(("photo", "packshot", "places")) else value
         )
     return record
 
