@@ -8,8 +8,10 @@ copied server is noticed in a day.
 
 A repository is a folder of metadata files: `<n>.root.json`, `<n>.targets.json`, `<n>.snapshot.json` and
 `timestamp.json`. A numbered file is written once and never again; `timestamp.json` is written last and is the
-one file that makes the others true, so a crash before it leaves yesterday's repository whole. Follows the
-TUF specification, sections 4 (formats) and 6.2 (consistent snapshots).
+one file that makes the others true, so a crash before it leaves yesterday's repository whole. Once there are
+more names than a few, as every store has its own releases, targets delegates them to hash bins that the same
+keys sign, `<n>.bin-<hex>.json`: a device fetches the one bin that its name falls into, and not all stores'.
+Follows the TUF specification, sections 4 (formats) and 6.2 (consistent snapshots), and TAP 15 (bins).
 """
 
 import base64
@@ -26,11 +28,13 @@ from typing import Final, Literal, TypeVar
 from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import (
+    Delegations,
     Metadata,
     MetaFile,
     Root,
     Signed,
     Snapshot,
+    SuccinctRoles,
     TargetFile,
     Targets,
     Timestamp,
@@ -52,6 +56,9 @@ LIFETIMES: Final[dict[RoleName, timedelta]] = {
 ROOT_KEYS: Final = 3
 ROOT_THRESHOLD: Final = 2
 WARN_BEFORE: Final = timedelta(days=30)
+_MOST_IN_ONE: Final = 24  # names; with more, a bin of 64 and a snapshot that lists them are smaller
+_BIN_BITS: Final = 6
+_NUMBERED: Final = re.compile(r"([1-9][0-9]*)\.(root|targets|snapshot|bin-[0-9a-f]{2})\.json")
 _KEPT: Final = 20  # a device in the middle of a refresh still finds the files that its timestamp named
 
 _Signed = TypeVar("_Signed", Root, Targets, Snapshot, Timestamp)
@@ -106,7 +113,7 @@ def create_repository(metadata: Path, keys: Path) -> None:
             create_keys(keys)
             _write_first_root(metadata, keys)
         if not (metadata / "timestamp.json").exists():
-            _write_targets(metadata, keys, Targets())
+            _write_targets(metadata, _latest_root(metadata), (keys,), {})
             _write_online(metadata, keys)
 
 
@@ -142,12 +149,11 @@ def add_targets(
     """
     with _locked(metadata):
         check_publishing_keys(metadata, keys, online_keys or keys)
-        targets = _current_targets(metadata)
-        targets.targets = {
-            **{name: file for name, file in targets.targets.items() if keep is None or keep(name)},
+        signed = {
+            **{name: each for name, each in _signed_files(metadata).items() if keep is None or keep(name)},
             **{name: TargetFile.from_data(name, data, ["sha256"]) for name, data in files.items()},
         }
-        _write_targets(metadata, keys, targets)
+        _write_targets(metadata, _latest_root(metadata), (keys,), signed)
         _write_online(metadata, online_keys or keys)
 
 
@@ -180,14 +186,15 @@ def renew(metadata: Path, *keys: Path, online_keys: Path | None = None) -> None:
     with _locked(metadata):
         online = online_keys or keys[0]
         root = _latest_root(metadata)
-        root_signers, targets_signers = _signers(root, keys, "root"), _signers(root, keys, "targets")
+        root_signers = _signers(root, keys, "root")
+        _signers(root, keys, "targets")
         _check_keys(metadata, online, ("snapshot", "timestamp"))
         root.version += 1
         root.expires = expiry("root")
         signed = Metadata(root)
         _sign(signed, root_signers)
         write_atomically(metadata / f"{root.version}.root.json", signed.to_bytes())
-        _write_signed_targets(metadata, targets_signers, _current_targets(metadata))
+        _write_targets(metadata, root, keys, _signed_files(metadata), renew=True)
         _write_online(metadata, online)
 
 
@@ -206,15 +213,14 @@ def publish_root(metadata: Path, root_json: bytes, keys: Sequence[Path], online_
         after = _parse(root_json, "the draft", Root)
         if root_bytes(metadata) != root_json:
             _check_follows(_latest_root(metadata), after)
-        path = metadata / f"{_latest_version(metadata, 'targets')}.targets.json"
-        targets = _parse(_read(path), path, Targets)
-        sign_targets = not _is_signed(after.signed, "targets", targets)
+        sign_targets = not _targets_stand(metadata, after.signed)
         for role in ("snapshot", "timestamp"):
             _signers(after.signed, (online_keys,), role)
-        targets_signers = _signers(after.signed, keys, "targets") if sign_targets else ()
+        if sign_targets:
+            _signers(after.signed, keys, "targets")
         write_atomically(metadata / f"{after.signed.version}.root.json", root_json)
         if sign_targets:
-            _write_signed_targets(metadata, targets_signers, targets.signed)
+            _write_targets(metadata, after.signed, keys, _signed_files(metadata), renew=True)
         _write_online(metadata, online_keys)
         return sign_targets
 
@@ -244,7 +250,7 @@ def target_names(metadata: Path) -> tuple[str, ...]:
     Raises:
         StorageUnusable: the metadata cannot be read.
     """
-    return tuple(sorted(_current_targets(metadata).targets))
+    return tuple(sorted(_signed_files(metadata)))
 
 
 def timestamp_expires(metadata: Path) -> datetime:
@@ -292,7 +298,7 @@ def roles(metadata: Path, *folders: Path) -> tuple[RoleStatus, ...]:
             key_ids=tuple(root.roles[role].keyids),
             threshold=root.roles[role].threshold,
             version=signed[role].version,
-            expires=signed[role].expires,
+            expires=signed[role].expires if role != "targets" else _targets_expire(metadata),
             files={key: here[key] for key in root.roles[role].keyids if key in here},
         )
         for role in ROLES
@@ -305,7 +311,7 @@ def running_out(metadata: Path) -> tuple[str, ...]:
     Raises:
         StorageUnusable: the metadata cannot be read.
     """
-    expires = {"root": _latest_root(metadata).expires, "targets": _current_targets(metadata).expires}
+    expires = {"root": _latest_root(metadata).expires, "targets": _targets_expire(metadata)}
     now = datetime.now(UTC)
     return tuple(
         f"{role} {'runs' if when > now else 'ran'} out on {when:%Y-%m-%d}, and devices take nothing then: "
@@ -332,17 +338,82 @@ def _write_first_root(metadata: Path, keys: Path) -> None:
     write_atomically(metadata / "1.root.json", signed.to_bytes())
 
 
-def _write_targets(metadata: Path, keys: Path, targets: Targets) -> None:
-    _write_signed_targets(metadata, _signers(_latest_root(metadata), (keys,), "targets"), targets)
+def _write_targets(
+    metadata: Path, root: Root, keys: Sequence[Path], files: Mapping[str, TargetFile], *, renew: bool = False
+) -> None:
+    """Sign these files and no others, in one list or, where there are many, in bins.
+
+    A bin in which nothing changed stays as it is while it lives for long, unless all shall be made anew: to
+    `renew` them, or because other keys sign.
+    """
+    signers = _signers(root, keys, "targets")
+    targets = Targets(expires=expiry("targets"))
+    bins = _bins(metadata)
+    renew = renew or not _targets_stand(metadata, root)
+    if bins or len(files) > _MOST_IN_ONE:  # bins are for good: devices refuse a snapshot that lacks one
+        named = root.roles["targets"]
+        succinct = SuccinctRoles(list(named.keyids), named.threshold, _BIN_BITS, "bin")
+        targets.delegations = Delegations(
+            {key: root.keys[key] for key in named.keyids}, succinct_roles=succinct
+        )
+        content: dict[str, dict[str, TargetFile]] = {name: {} for name in succinct.get_roles()}
+        for name, file in files.items():
+            content[succinct.get_role_for_target(name)][name] = file
+        for name, part in content.items():
+            before = bins.get(name)
+            if renew or before is None or before.targets != part or _ages(before):
+                _write_numbered(metadata, name, signers, Targets(expires=expiry("targets"), targets=part))
+    else:
+        targets.targets = dict(files)
+    _write_numbered(metadata, "targets", signers, targets)
 
 
-def _write_signed_targets(metadata: Path, signers: Iterable[CryptoSigner], targets: Targets) -> None:
+def _write_numbered(metadata: Path, role: str, signers: Iterable[CryptoSigner], targets: Targets) -> None:
     # One more than any file there, so that a number that a crash left behind is not used twice.
-    targets.version = max(_versions(metadata, "targets"), default=0) + 1
-    targets.expires = expiry("targets")
+    targets.version = max(_versions(metadata, role), default=0) + 1
     signed = Metadata(targets)
     _sign(signed, signers)
-    write_atomically(metadata / f"{targets.version}.targets.json", signed.to_bytes())
+    write_atomically(metadata / f"{targets.version}.{role}.json", signed.to_bytes())
+
+
+def _bins(metadata: Path) -> dict[str, Targets]:
+    """Open the newest state of each bin, by name; there are all of them or none."""
+    newest: dict[str, int] = {}
+    for version, role in _numbered(metadata):
+        if role.startswith("bin-"):
+            newest[role] = max(version, newest.get(role, 0))
+    return {
+        role: _load(metadata / f"{version}.{role}.json", Targets) for role, version in sorted(newest.items())
+    }
+
+
+def _signed_files(metadata: Path) -> dict[str, TargetFile]:
+    targets = _current_targets(metadata)
+    if targets.delegations is None:
+        return dict(targets.targets)
+    return {name: file for part in _bins(metadata).values() for name, file in part.targets.items()}
+
+
+def _targets_expire(metadata: Path) -> datetime:
+    return min(each.expires for each in (_current_targets(metadata), *_bins(metadata).values()))
+
+
+def _targets_stand(metadata: Path, root: Root) -> bool:
+    """Say whether targets, and the bins that it delegates to, count by the keys that `root` names."""
+    if not _versions(metadata, "targets"):
+        return False
+    path = metadata / f"{_latest_version(metadata, 'targets')}.targets.json"
+    targets = _parse(_read(path), path, Targets)
+    delegated = targets.signed.delegations
+    if delegated is not None and delegated.succinct_roles is not None:
+        role, named = delegated.succinct_roles, root.roles["targets"]
+        if (sorted(role.keyids), role.threshold) != (sorted(named.keyids), named.threshold):
+            return False
+    return _is_signed(root, "targets", targets)
+
+
+def _ages(targets: Targets) -> bool:
+    return targets.expires - datetime.now(UTC) < LIFETIMES["targets"] / 2
 
 
 def _sign(metadata: Metadata[_Signed], signers: Iterable[CryptoSigner]) -> None:
@@ -362,7 +433,10 @@ def _write_online(metadata: Path, keys: Path) -> datetime:
         Snapshot(
             version=max(_versions(metadata, "snapshot"), default=0) + 1,
             expires=expiry("snapshot"),
-            meta={"targets.json": MetaFile.from_data(targets_version, targets_bytes, ["sha256"])},
+            meta={
+                "targets.json": MetaFile.from_data(targets_version, targets_bytes, ["sha256"]),
+                **{f"{name}.json": MetaFile(each.version) for name, each in _bins(metadata).items()},
+            },
         )
     )
     _sign(snapshot, snapshot_signers)
@@ -380,14 +454,17 @@ def _write_online(metadata: Path, keys: Path) -> datetime:
     )
     _sign(timestamp, timestamp_signers)
     write_atomically(metadata / "timestamp.json", timestamp.to_bytes())
-    _forget_old(metadata, "snapshot")
-    _forget_old(metadata, "targets")
+    _forget_old(metadata)
     return timestamp.signed.expires
 
 
-def _forget_old(metadata: Path, role: RoleName) -> None:
-    for version in sorted(_versions(metadata, role))[:-_KEPT]:
-        (metadata / f"{version}.{role}.json").unlink(missing_ok=True)
+def _forget_old(metadata: Path) -> None:
+    versions: dict[str, list[int]] = {}
+    for version, role in _numbered(metadata):
+        versions.setdefault(role, []).append(version)
+    for role, each in versions.items():
+        for version in sorted(each)[:-_KEPT] if role != "root" else ():
+            (metadata / f"{version}.{role}.json").unlink(missing_ok=True)
 
 
 def _current_targets(metadata: Path) -> Targets:
@@ -410,15 +487,19 @@ def _latest_version(metadata: Path, role: RoleName) -> int:
     return max(versions)
 
 
-def _versions(metadata: Path, role: RoleName) -> list[int]:
-    pattern = re.compile(rf"([1-9][0-9]*)\.{role}\.json")
+def _versions(metadata: Path, role: str) -> list[int]:
+    return [version for version, name in _numbered(metadata) if name == role]
+
+
+def _numbered(metadata: Path) -> list[tuple[int, str]]:
+    """Return the number and the role of every numbered file."""
     try:
         names = [path.name for path in metadata.iterdir()]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise storage_error(error, metadata) from error
-    return [int(found[1]) for name in names if (found := pattern.fullmatch(name))]
+    return [(int(found[1]), found[2]) for name in names if (found := _NUMBERED.fullmatch(name))]
 
 
 def _load(path: Path, kind: type[_Signed]) -> _Signed:

@@ -85,7 +85,7 @@ class Trust:
             target = client.get_targetinfo(name)
             _sync_tree(self._trust)
             self._floor.lift()
-            self._check_time(not_before)
+            self._check_time(name, not_before)
         if target is None:
             raise BadSignature(f"{server} offers {what}, which nobody signed: publish it again.")
         sha256 = target.hashes.get("sha256", "")
@@ -107,9 +107,9 @@ class Trust:
             bootstrap=first_root,
         )
 
-    def _check_time(self, not_before: datetime | None) -> None:
+    def _check_time(self, name: str, not_before: datetime | None) -> None:
         """Refuse what was still in force by this device's clock, but not by the time that is proven."""
-        found = self._floor.expired(not_before)
+        found = self._floor.expired(name, not_before)
         if found is not None:
             raise Freeze(
                 f"the {found.role} signatures of {self._transport.base_url} ran out at "

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Root, Signed, Snapshot, Timestamp
+from tuf.api.metadata import Metadata, Root, Signed, Snapshot, Targets, Timestamp
 
 from edge.disk import storage_error, write_atomically
 
@@ -76,8 +76,8 @@ class TrustFloor:
         if record != _bytes(self._path):
             write_atomically(self._path, record)
 
-    def expired(self, not_before: datetime | None) -> Expired | None:
-        """Judge what python-tuf has just verified by the proven time; None if all of it is still in force.
+    def expired(self, name: str, not_before: datetime | None) -> Expired | None:
+        """Judge what python-tuf has just verified of a target by the proven time; None if it is in force.
 
         The proven time is when the newest timestamp was signed, or `not_before` if that is later: another
         moment that signatures prove to be past. A server that does not tell it is judged by the clock alone.
@@ -86,6 +86,10 @@ class TrustFloor:
             OSError, RepositoryError: A file that python-tuf has just written cannot be read.
         """
         signed = {role: _load(self._trust / f"{role}.json") for role in _ROLES}
+        targets = signed["targets"]
+        if isinstance(targets, Targets) and targets.delegations is not None:
+            for role, _ in targets.delegations.get_roles_for_target(name):
+                signed[role] = _load(self._trust / f"{role}.json")
         proven = [when for when in (_created(signed["timestamp"]), not_before) if when is not None]
         for role, each in signed.items():
             if proven and each.is_expired(max(proven)):

@@ -1,6 +1,7 @@
 """Keys that are rotated, lost and stolen, with the real commands; python-tuf's own client is the device."""
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,12 @@ from cloud.ticking import Ticker
 from cloud.workspace import Workspace
 from edge.errors import BadSetting, StorageUnusable
 from tests.cloud.test_signing import client
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the disk: no test here pulls a plug."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 @pytest.fixture
@@ -212,6 +219,42 @@ def test_every_role_is_rotated_in_one_go_and_devices_follow(
     folder = tmp_path / ("t" if role != "targets" else "a")
     signing.add_target(shop.metadata, folder, "releases/2.json", b"{}", online_keys=shop.keys)
     device.believes()
+
+
+def test_with_the_targets_key_the_bins_of_many_stores_are_signed_again(
+    shop: Workspace, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"releases/1/s{number}.json" for number in range(50)]
+    signing.add_targets(shop.metadata, tmp_path / "t", dict.fromkeys(names, b"{}"), online_keys=shop.keys)
+    device.believes()
+    sticks = [word for stick in "tab" for word in ("--keys", tmp_path / stick)]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(signing, "_write_targets", _killed)
+        signing_keys_rotated(shop, tmp_path)
+    # The next publish, with the new key, mends what the kill left.
+    signing.add_targets(shop.metadata, tmp_path / "t", {"releases/2.json": b"{}"}, online_keys=shop.keys)
+    assert device.believes() == 2
+    updater = client(shop.metadata, device.folder, device.root)
+    assert all(updater.get_targetinfo(name) for name in (*names, "releases/2.json"))
+
+    done(shop, "keys", "rotate", "targets", *sticks)
+    assert device.believes() == 3
+    updater = client(shop.metadata, device.folder, device.root)
+    assert all(updater.get_targetinfo(name) for name in (*names, "releases/2.json"))
+
+
+def signing_keys_rotated(shop: Workspace, sticks: Path) -> None:
+    """Rotate the targets key step by step, so that a kill comes out as it is."""
+    key = keyfiles.new_key(sticks / "t" / "targets-2.pem")
+    (before,) = ids(shop, "targets")
+    draft = Draft.make(signing.root_bytes(shop.metadata), Changes(add=[("targets", key)], revoke=[before]))
+    for name in ("a/root-1", "b/root-2"):
+        draft.sign(keyfiles.open_key(sticks / f"{name}.pem"))
+    signing.publish_root(shop.metadata, draft.root_json, (sticks / "t",), shop.keys)
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_stolen_key_is_revoked_in_one_go(shop: Workspace, device: Device, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The cloud's signatures, judged by python-tuf's own client."""
 
 import hashlib
+import os
 import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -28,6 +29,12 @@ class FolderFetcher(FetcherInterface):
         if not path.exists():
             raise DownloadHTTPError(f"{path.name} is not there", 404)
         yield path.read_bytes()
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the disk: no test here pulls a plug."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 @pytest.fixture
@@ -193,6 +200,92 @@ def test_several_files_are_signed_at_once_and_old_names_are_dropped(
     assert updater.get_targetinfo("releases/28/b.json") is None
     assert updater.get_targetinfo("releases/28/a.json") is not None
     assert len(list(metadata.glob("*.targets.json"))) == 20
+
+
+def publish_stores(metadata: Path, keys: Path, version: int, count: int) -> None:
+    """Sign a release of each of many stores, and keep those of the one before."""
+    files = {f"releases/{version}/s{number}.json": MANIFEST for number in range(count)}
+    signing.add_targets(metadata, keys, files, keep=lambda name: name.startswith(f"releases/{version - 1}/"))
+
+
+def test_the_names_of_many_stores_lie_in_bins_so_that_a_device_fetches_few_of_them(
+    metadata: Path, keys: Path, tmp_path: Path
+) -> None:
+    publish_stores(metadata, keys, 1, 5)
+    root = signing.root_bytes(metadata)
+    updater = client(metadata, tmp_path / "client", root)
+    updater.refresh()
+    assert not list(metadata.glob("*.bin-*.json"))
+    for version in (2, 3):
+        publish_stores(metadata, keys, version, 500)
+
+    updater = client(metadata, tmp_path / "client", root)
+    updater.refresh()
+    for number in range(0, 500, 50):
+        target = updater.get_targetinfo(f"releases/3/s{number}.json")
+        assert target is not None
+        assert target.length == len(MANIFEST)
+    assert updater.get_targetinfo("releases/1/s1.json") is None
+    assert len(signing.target_names(metadata)) == 1000
+    bins = [path.stat().st_size for path in metadata.glob("2.bin-*.json")]
+    assert len(bins) == 64
+    assert sum(bins) > 100_000
+    others = ("timestamp.json", "4.snapshot.json", "4.targets.json")
+    assert max(bins) + sum((metadata / name).stat().st_size for name in others) < 8000
+
+
+def test_bins_stay_when_the_stores_go_and_those_without_a_change_are_not_signed_again(
+    metadata: Path, keys: Path, tmp_path: Path
+) -> None:
+    publish_stores(metadata, keys, 1, 100)
+    root = signing.root_bytes(metadata)
+    client(metadata, tmp_path / "client", root).refresh()
+    signing.add_targets(metadata, keys, {"releases/2.json": b"{}"}, keep=lambda name: True)
+    assert len(list(metadata.glob("2.bin-*.json"))) == 1
+    signing.add_targets(metadata, keys, {"releases/3.json": b"{}"}, keep=lambda name: False)
+    updater = client(metadata, tmp_path / "client", root)
+    updater.refresh()
+    assert updater.get_targetinfo("releases/3.json") is not None
+    assert signing.target_names(metadata) == ("releases/3.json",)
+
+
+def test_bins_are_renewed_with_the_rest_and_before_they_run_out(
+    metadata: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_stores(metadata, keys, 1, 100)
+    signing.renew(metadata, keys)
+    assert len(list(metadata.glob("2.bin-*.json"))) == 64
+    with monkeypatch.context() as patch:
+        patch.setitem(signing.LIFETIMES, "targets", timedelta(days=20))
+        signing.renew(metadata, keys)
+    assert signing.running_out(metadata)[0].startswith("targets runs out on")
+    signing.add_target(metadata, keys, "releases/2.json", b"{}")
+    assert signing.running_out(metadata) == ()
+
+
+@pytest.mark.parametrize("after", [0, 1, 30, 64])
+def test_a_publish_killed_among_the_bins_is_just_repeated(
+    metadata: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    signing.add_target(metadata, keys, "releases/1.json", MANIFEST)
+    root = signing.root_bytes(metadata)
+    client(metadata, tmp_path / "client", root).refresh()
+    real, calls = signing.write_atomically, iter(range(1000))
+
+    def cut(path: Path, data: bytes) -> None:
+        if next(calls) >= after:
+            raise KeyboardInterrupt
+        real(path, data)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(signing, "write_atomically", cut)
+        publish_stores(metadata, keys, 2, 100)
+    signing.tick(metadata, keys)  # by the server, which goes on
+    assert client(metadata, tmp_path / "client").get_targetinfo("releases/1.json") is not None or after == 64
+    publish_stores(metadata, keys, 2, 100)
+    updater = client(metadata, tmp_path / "client")
+    updater.refresh()
+    assert all(updater.get_targetinfo(f"releases/2/s{number}.json") for number in range(100))
 
 
 def test_damaged_metadata_is_named(metadata: Path, keys: Path) -> None:

@@ -1,7 +1,9 @@
 """Keys change in the cloud while a device sleeps: a real repository, a real server, a real device's trust."""
 
+import os
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,17 @@ from cloud import signing
 from cloud.app import create_app
 from cloud.commands import main
 from cloud.workspace import Workspace
-from edge.errors import BadSignature, Rollback
+from edge.errors import BadSignature, Freeze, Rollback
 from edge.transport import Transport
 from edge.trust import Trust, manifest_name, trust_root
 
 STORES = 40
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the disk: no test here pulls a plug."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 @pytest.fixture
@@ -102,3 +110,19 @@ def test_the_metadata_of_one_more_release_takes_few_bytes_of_the_wire(
     before = transport.bytes_received
     trust.manifest_of(2)
     assert transport.bytes_received - before < 2500
+
+
+def test_a_bin_that_is_proven_to_have_run_out_is_told_though_the_clock_says_otherwise(
+    workspace: Workspace, transport: Transport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for role in ("snapshot", "timestamp"):
+        monkeypatch.setitem(signing.LIFETIMES, role, timedelta(days=300))
+    with monkeypatch.context() as patch:
+        patch.setitem(signing.LIFETIMES, "targets", timedelta(days=200))
+        publish(workspace, 1)
+    signing.add_targets(workspace.metadata, workspace.keys, {manifest_name(2): b"two"})
+    trust = trusted(workspace, tmp_path / "device", transport)
+    later = datetime.now(UTC) + timedelta(days=250)
+    assert trust.manifest_of(2, not_before=later).length == 3
+    with pytest.raises(Freeze, match=r"the bin-[0-9a-f]{2} signatures .* ran out at"):
+        trust.manifest_of(1, "store-007", not_before=later)
