@@ -14,6 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cloud import signing
+from cloud.catalog import Catalog
+from cloud.fleet import Fleet
+from cloud.publishing import publish
+from cloud.workspace import Workspace
+from devices.config import Settings
+from devices.enrollment import enroll
+from edge.model import open_model
+from edge.products import Product
 from tests.edge.drawn_release import draw_pack, photograph
 
 COMMANDS = Path(sys.executable).parent
@@ -86,6 +95,29 @@ class Shop:
         assert published.code == 0, published.err
         report: dict[str, Any] = published.json()
         return report
+
+    def open(self, packs: Sequence[int]) -> None:
+        """Make the cloud folder with these packs, published as release 1, sooner than by commands."""
+        made = Workspace.create(self.cloud_data)
+        signing.create_repository(made.metadata, made.keys)
+        for pack in packs:
+            self.add(pack)
+        publish(made, open_model(TINY_MODEL))
+
+    def add(self, pack: int) -> None:
+        """Add a pack to the catalog, with one photo."""
+        made, sku = Workspace.open(self.cloud_data), f"pack-{pack}"
+        catalog = Catalog(made.sessions(), made.photo_storage())
+        catalog.put_product(Product(sku, sku.title()))
+        catalog.add_photo(sku, photograph(draw_pack(pack)), "packshot", "reference", f"{sku}.jpg")
+
+    def enroll_another(self, url: str, number: int) -> Path:
+        """Enroll one more device at `url`; give its folder."""
+        made = Workspace.open(self.cloud_data)
+        code = Fleet(made.sessions()).new_code(signing.fingerprint(made.metadata))
+        data = self.folder / f"device-{number}"
+        enroll(Settings(data=data, name=f"Kiosk {number}"), url, code)
+        return data
 
     def enroll(self, url: str) -> Finished:
         code = self.cloud("fleet", "code", "--json").json()["code"]

@@ -27,10 +27,7 @@ DEVICES = 3
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     made = Shop(tmp_path_factory.mktemp("shop"))
-    assert made.cloud("init").code == 0
-    photos = made.draw([1, 2, 3])
-    assert made.cloud("catalog", "import", photos).code == 0
-    made.publish()
+    made.open([1, 2, 3])
     return made
 
 
@@ -89,14 +86,6 @@ def relay_of(folder: Path, server: str, *options: str) -> Iterator[Relay]:
             assert "Traceback" not in complaints, complaints
 
 
-def enrolled(shop: Shop, folder: Path, url: str, number: int) -> Device:
-    data = folder / f"device-{number}"
-    code = shop.cloud("fleet", "code", "--json").json()["code"]
-    said = run("shelfsight", ["enroll", url, code, "--data", data])
-    assert said.code == 0, said.err
-    return Device(Settings(data=data, name=f"Kiosk {number}"))
-
-
 def big_file(shop: Shop, size: int) -> str:
     """Put a file among those of the releases; give its name."""
     content = os.urandom(size)
@@ -116,7 +105,7 @@ def test_a_store_costs_one_download_and_goes_on_while_the_server_is_away(
     shop: Shop, wire: Wire, tmp_path: Path
 ) -> None:
     with relay_of(tmp_path, wire.url) as relay:
-        devices = [enrolled(shop, tmp_path, relay.url, number) for number in range(DEVICES)]
+        devices = [Device(Settings(data=shop.enroll_another(relay.url, number))) for number in range(DEVICES)]
         processes = [
             subprocess.Popen(
                 [COMMANDS / "shelfsight", "sync", "--once", "--json", "--data", device.settings.data],
