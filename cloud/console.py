@@ -2,7 +2,7 @@
 
 import re
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from flask import Blueprint, Response, abort, render_template, request, send_file
@@ -10,9 +10,11 @@ from flask.typing import ResponseReturnValue
 
 from cloud.catalog import CatalogPage
 from cloud.people import keep_strangers_out, number_argument
+from cloud.rollouts import Step
 from cloud.rooms import rooms
 from cloud.telling import size, told
 from cloud.times import now
+from cloud.wave import plot
 from edge.disk import storage_error, write_atomically
 from edge.image import Picture, decode, encode_jpeg, fit
 
@@ -21,6 +23,9 @@ _DEVICES: Final = 50
 _SLOTS: Final = 200
 _EVENTS: Final = 25
 _RELEASES: Final = 10
+_ROLLOUTS: Final = 4
+_STEPS: Final = 6
+_WAVE: Final = timedelta(days=2)
 _THUMBNAIL: Final = 176  # pixels a side: sharp on a screen with two pixels per point
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _QUIET_AFTER: Final = timedelta(minutes=5)  # five missed heartbeats
@@ -67,8 +72,25 @@ def page() -> ResponseReturnValue:
         events=here.events.newest(_EVENTS),
         proposed=here.proposals.count_waiting(),
         quiet_after=_QUIET_AFTER,
+        **_rollouts(),
     )
     return html, {"Content-Security-Policy": _POLICY, "Cache-Control": "no-store"}
+
+
+def _rollouts() -> dict[str, Any]:
+    """Gather what the section of the rollouts shows."""
+    here = rooms()
+    newest = here.rollouts.newest(_ROLLOUTS)
+    versions = [rollout.version for rollout in newest]
+    steps: dict[int, list[Step]] = {}
+    for step in here.rollouts.steps(versions, limit=_STEPS * _ROLLOUTS):
+        steps.setdefault(step.version, []).append(step)
+    return {
+        "shown_rollouts": newest,
+        "steps_of": {version: each[:_STEPS] for version, each in steps.items()},
+        "failures_of": here.rollout_devices.failures(versions),
+        "wave": plot(here.wave.since(now() - _WAVE)),
+    }
 
 
 @blueprint.get("/console/thumbnails/<sha256>.jpg")

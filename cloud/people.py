@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Response, abort, jsonify, request
 
 from cloud import signing
+from cloud.rollout_metrics import rollout_lines
+from cloud.rollouts import rollout_record, step_record
 from cloud.rooms import rooms
 from cloud.times import rfc3339
 from edge.delegates import DELEGATES
@@ -16,6 +18,7 @@ from edge.errors import BadSetting
 
 _PAGE: Final = 100
 _LARGEST_PAGE: Final = 1000
+_METERED_ROLLOUTS: Final = 5
 _PASSED_ON: Final = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 
 blueprint = Blueprint("people", __name__)
@@ -76,19 +79,16 @@ def releases() -> Response:
 
 @blueprint.get("/v1/rollouts")
 def rollouts() -> Response:
-    """List the rollouts, newest release first."""
+    """List the rollouts, newest release first, with their plans, what was seen of them, and every step."""
+    here = rooms()
+    found = here.rollouts.newest(_LARGEST_PAGE)
+    steps: dict[int, list[dict[str, object]]] = {}
+    for step in here.rollouts.steps(limit=10 * _LARGEST_PAGE):
+        steps.setdefault(step.version, []).append(step_record(step))
     return jsonify(
         {
             "rollouts": [
-                {
-                    "channel": rollout.channel,
-                    "version": rollout.version,
-                    "percent": rollout.percent,
-                    "state": rollout.state,
-                    "started": rfc3339(rollout.started),
-                    "changed": rfc3339(rollout.changed),
-                }
-                for rollout in rooms().rollouts.newest(_LARGEST_PAGE)
+                {**rollout_record(rollout), "steps": steps.get(rollout.version, [])} for rollout in found
             ]
         }
     )
@@ -120,6 +120,7 @@ def metrics() -> Response:
             f'shelfsight_events_total{{kind="{kind}"}} {count}'
             for kind, count in here.events.count_by_kind().items()
         ),
+        *rollout_lines(here.rollouts.newest(_METERED_ROLLOUTS), here.rollouts.count_steps()),
         "# HELP shelfsight_release The newest published release, 0 before the first.",
         "# TYPE shelfsight_release gauge",
         f"shelfsight_release {latest.version if latest else 0}",

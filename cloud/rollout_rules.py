@@ -211,7 +211,8 @@ def decide(plan: Plan, stage: int, seen: Evidence) -> Decision:
     if seen.shadow is not None:
         return _judge_shadow(plan.rule, seen.seconds, seen.shadow)
     if not plan.staged:
-        return Decision("wait", f"a person decides about the share; {_counts(seen)}")
+        whose = "everybody is offered it" if plan.stages[0] >= 100 else "a person decides about the share"
+        return Decision("wait", f"{whose}; {_counts(seen)}")
     waiting = _unfinished(plan.rule, seen)
     if waiting:
         return Decision("wait", waiting)

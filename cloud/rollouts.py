@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, cast
 
-from sqlalchemy import JSON, ColumnElement, select, update
+from sqlalchemy import JSON, ColumnElement, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
 from cloud.database import Base, transaction
@@ -287,6 +287,17 @@ class Rollouts:
                 query = query.where(RolloutStepRow.version.in_(versions))
             rows = session.scalars(query)
             return [Step(**{name: getattr(row, name) for name in Step.__slots__}) for row in rows]
+
+    def count_steps(self) -> dict[tuple[str, str], int]:
+        """Count the steps by what was done and by whom.
+
+        Raises:
+            StorageUnusable: the database refused.
+        """
+        names = (RolloutStepRow.action, RolloutStepRow.by)
+        with transaction(self._sessions) as session:
+            rows = session.execute(select(*names, func.count()).group_by(*names))
+            return {(row[0], row[1]): row[2] for row in rows}
 
 
 def rollout_record(rollout: Rollout) -> dict[str, object]:

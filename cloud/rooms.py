@@ -15,7 +15,9 @@ from cloud.pace import Pace
 from cloud.presence import Presence
 from cloud.proposals import Proposals
 from cloud.releases import Releases
+from cloud.rollout_devices import RolloutDevices
 from cloud.rollouts import Rollouts
+from cloud.wave import Wave
 from cloud.workspace import Workspace
 
 _NAME: Final = "shelfsight"
@@ -30,6 +32,8 @@ class Rooms:
     releases: Releases
     rollouts: Rollouts
     offers: Offers
+    rollout_devices: RolloutDevices
+    wave: Wave
     fleet: Fleet
     presence: Presence
     listeners: Listeners
@@ -57,6 +61,8 @@ class Rooms:
             releases=Releases(sessions),
             rollouts=Rollouts(sessions),
             offers=offers,
+            rollout_devices=RolloutDevices(sessions),
+            wave=Wave(sessions),
             fleet=fleet,
             presence=Presence(fleet),
             listeners=listeners,

@@ -81,11 +81,16 @@ def _at(session: Session, moment: datetime) -> dict[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """One release in the picture: `path` is SVG, `tone` numbers its color from 0, newest first."""
+    """One release in the picture: `path` is SVG, `tone` numbers its color from 0, newest first.
+
+    The key names the newest ones, and all older ones, which have one color, together.
+    """
 
     release: int
     path: str
     tone: int
+    name: str
+    keyed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,9 @@ def plot(moments: Sequence[Moment], *, width: int = 720, height: int = 160) -> P
         upper, lower = (_steps(columns, each, height / most, height) for each in (top, floor))
         edge = " ".join(f"{x:.1f},{y:.1f}" for x, y in (*upper, *reversed(lower)))
         tone = TONES if release == 0 else min(rank, TONES - 1)
-        bands.append(Band(release, f"M{edge}Z", tone))
+        several = rank == TONES - 1 and rank + 1 < len([each for each in releases if each])
+        name = "none" if release == 0 else f"release {release}{' and older' if several else ''}"
+        bands.append(Band(release, f"M{edge}Z", tone, name, rank < TONES or release == 0))
         floor = top
     return Plot(width, height, tuple(bands), begins, ends, most)
 

@@ -14,7 +14,7 @@ _LONGEST = 14
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A product whose bar code was scanned; `agrees`: whether the answer before named it, None without one."""
+    """A product whose bar code was scanned; `agrees`: whether the last answer named it, None without one."""
 
     product: Product
     agrees: bool | None

@@ -82,6 +82,9 @@ def test_prometheus_can_read_the_metrics(client: FlaskClient, device: str) -> No
     assert 'shelfsight_devices{release="2"} 1' in lines
     assert 'shelfsight_events_total{kind="installed"} 1' in lines
     assert "shelfsight_release 2" in lines
+    assert 'shelfsight_rollout_percent{release="2"} 100' in lines
+    assert 'shelfsight_rollout_state{release="2",state="active"} 1' in lines
+    assert 'shelfsight_rollout_steps_total{action="start",by="person"} 2' in lines
     assert any(line.startswith("shelfsight_timestamp_expires_seconds 1") for line in lines)
     assert all(line.startswith(("# HELP ", "# TYPE ", "shelfsight_")) for line in lines)
 
