@@ -13,17 +13,22 @@ from typing import Any, Final, ParamSpec, TypeVar
 from flask import Blueprint, Response, abort, json, jsonify, request, send_file
 
 from cloud import signing
+from cloud.database import has_nul
 from cloud.events import LARGEST_BATCH
 from cloud.fleet import DeviceInfo
+from cloud.problems import problem
 from cloud.proposals import proposal_ids
 from cloud.rooms import rooms
 from cloud.times import now, rfc3339
-from edge.errors import AccessDenied, BadSetting, EnrollmentRefused
+from cloud.unpacking import ENCODINGS, unpack
+from edge.errors import AccessDenied, BadSetting, EnrollmentRefused, Oversize
 from edge.fields import Fields, parse_json
 from edge.heartbeat import HeartbeatAnswer
 
 FOREVER_S: Final = int(timedelta(days=365).total_seconds())
-_METADATA: Final = re.compile(r"timestamp\.json|[1-9][0-9]{0,8}\.(root|targets|snapshot)\.json")
+_METADATA: Final = re.compile(
+    r"timestamp\.json|[1-9][0-9]{0,8}\.(root|targets|snapshot|bin-[0-9a-f]{2})\.json"
+)
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _LARGEST_STATUS: Final = 16 * 1024
 
@@ -112,6 +117,8 @@ def heartbeat(device: str) -> Response:
     value = body.take("release")
     release = None if value is None else _release(value)
     status = body.inner("status").rest()
+    if has_nul(status):
+        raise BadSetting("a device's status has a text with a NUL in it, which no database keeps")
     if len(json.dumps(status)) > _LARGEST_STATUS:
         raise BadSetting(f"a device's status is at most {_LARGEST_STATUS} bytes of JSON")
     here = rooms()
@@ -140,9 +147,11 @@ def heartbeat(device: str) -> Response:
 def events(device: str) -> Response:
     """Keep the events that a device brings, each once; it may forget those that are named in the answer."""
     request.max_content_length = LARGEST_BATCH
-    taken = rooms().events.take(device, _body().items("events"))
+    taken = rooms().events.take(device, _body(LARGEST_BATCH).items("events"))
     refused = [{"id": event.id, "reason": event.reason} for event in taken.refused]
-    return jsonify({"accepted": list(taken.accepted), "refused": refused})
+    response = jsonify({"accepted": list(taken.accepted), "refused": refused})
+    response.headers["Accept-Encoding"] = ", ".join(ENCODINGS)
+    return response
 
 
 @blueprint.get("/healthz")
@@ -167,8 +176,19 @@ def _token() -> str:
     return token.strip() if kind.lower() == "bearer" else ""
 
 
-def _body() -> Fields:
-    return Fields("the request", parse_json(request.get_data(), "the request", BadSetting), BadSetting)
+def _body(unpacked_most: int = 0) -> Fields:
+    """Read the JSON of the request; up to `unpacked_most` bytes of it may be packed, by default none."""
+    data, encoding = request.get_data(), request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding != "identity":
+        if not unpacked_most or encoding not in ENCODINGS:
+            refusal = problem(415, "unsupported_media_type", f"{encoding[:20]!r} is not unpacked here")
+            refusal.headers["Accept-Encoding"] = ", ".join(ENCODINGS if unpacked_most else ("identity",))
+            abort(refusal)
+        try:
+            data = unpack(data, encoding, unpacked_most)
+        except Oversize as error:
+            abort(413, str(error))
+    return Fields("the request", parse_json(data, "the request", BadSetting), BadSetting)
 
 
 def _device_info(device: Fields) -> DeviceInfo:

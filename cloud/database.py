@@ -6,7 +6,7 @@ migration too: `docs/database.md` says how one is made.
 
 import importlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -89,6 +89,15 @@ def load_tables() -> None:
     """Import every room that has tables, so that `Base.metadata` knows them all."""
     for room in _ROOMS_WITH_TABLES:
         importlib.import_module(room)
+
+
+def has_nul(value: object) -> bool:
+    """Say whether any text in a JSON value has a NUL, which PostgreSQL keeps in no text."""
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, Mapping):
+        return any("\0" in str(name) or has_nul(each) for name, each in value.items())
+    return isinstance(value, list) and any(map(has_nul, value))
 
 
 def shown(where: URL) -> str:

@@ -3,14 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, cast
 
-from sqlalchemy import JSON, func, select
+from sqlalchemy import JSON, Table, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
 from cloud import accuracy, proposals
-from cloud.database import Base, transaction
+from cloud.database import Base, has_nul, transaction
 from cloud.times import UtcTime, now
 from edge.errors import BadSetting, SkipRecord, StorageUnusable
 from edge.events import MOST_BYTES, Event
@@ -43,6 +45,9 @@ class SlotRow(Base):
     sku: Mapped[str | None]
     seen: Mapped[str | None]
     at: Mapped[datetime] = mapped_column(UtcTime)
+
+
+_TABLE: Final = cast(Table, EventRow.__table__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +153,7 @@ class Events:
             return [Slot(**{name: getattr(row, name) for name in Slot.__slots__}) for row in rows]
 
     def _keep(self, events: Sequence[KeptEvent]) -> None:
-        # Two deliveries of one batch may run side by side; the second then finds the ids of the first.
+        # Two batches may tell of the same slot side by side; the second then finds the row of the first.
         try:
             with transaction(self._sessions) as session:
                 _insert_new(session, events)
@@ -160,17 +165,23 @@ class Events:
 
 
 def _insert_new(session: Session, events: Sequence[KeptEvent]) -> None:
-    known = set(session.scalars(select(EventRow.id).where(EventRow.id.in_([event.id for event in events]))))
-    for event in events:
-        if event.id not in known:
-            session.add(EventRow(**{name: getattr(event, name) for name in KeptEvent.__slots__}))
-            if event.kind == "slot_changed":
-                _change_slot(session, event)
-            elif event.kind == "proposed":
-                proposals.propose(session, event.id, event.device, event.at, event.data)
-    new = [event for event in events if event.id not in known]
+    if not events:
+        return
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    taken = insert(_TABLE).on_conflict_do_nothing(index_elements=["id"]).returning(_TABLE.c.id)
+    # By id, so that of two deliveries of the same events neither waits for the other's.
+    rows = [
+        {name: getattr(event, name) for name in KeptEvent.__slots__}
+        for event in sorted(events, key=attrgetter("id"))
+    ]
+    ids = set(session.connection().scalars(taken, rows))
+    new = [event for event in events if event.id in ids]
+    for event in new:
+        if event.kind == "slot_changed":
+            _change_slot(session, event)
+        elif event.kind == "proposed":
+            proposals.propose(session, event.id, event.device, event.at, event.data)
     if new:
-        session.flush()  # an id that another batch has brought in the meantime is found before it is counted
         accuracy.count(session, new[0].device, new)
 
 
@@ -194,6 +205,8 @@ def _read(device: str, record: object) -> KeptEvent:
         at = datetime.fromisoformat(event.at)
     except ValueError as error:
         raise SkipRecord(f"event {event.id} happened at {event.at}, which is no time: {error}") from error
+    if has_nul(event.data):
+        raise SkipRecord(f"event {event.id} has a text with a NUL in it, which no database keeps")
     return KeptEvent(event.id, device, event.kind, at, now(), event.data)
 
 

@@ -18,11 +18,13 @@ from cloud.fleet import Fleet
 from cloud.releases import PublishedRelease, Releases
 from cloud.rollouts import Rollouts
 from cloud.times import now
+from cloud.unpacking import ENCODINGS
 from cloud.workspace import Workspace
 from edge.errors import TransferBroken
 from edge.events import MOST_BYTES, new_event
 from edge.transport import Transport
 from tests.cloud.conftest import serving
+from tests.cloud.test_unpacking import packed
 
 CONTENT = bytes(range(256)) * 400
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -277,3 +279,57 @@ def test_every_answer_forbids_what_no_answer_needs(client: FlaskClient) -> None:
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert "default-src 'none'" in headers["Content-Security-Policy"]
     assert json.loads(client.get("/nothing").data)["status"] == 404
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_events_may_be_packed(client: FlaskClient, workspace: Workspace, encoding: str) -> None:
+    device, token = enroll(client, workspace)
+    events = [new_event(device, "searched", {"verdict": "match"}).to_record() for _ in range(50)]
+    plain = json.dumps({"events": events}).encode()
+    body = packed(plain, encoding)
+    assert len(body) < len(plain) / 5
+    headers = {**token, "Content-Encoding": encoding, "Content-Type": "application/json"}
+    answer = client.post(f"/v1/devices/{device}/events", data=body, headers=headers)
+    assert answer.json == {"accepted": [event["id"] for event in events], "refused": []}
+    assert answer.headers["Accept-Encoding"] == ", ".join(ENCODINGS)
+    assert Events(workspace.sessions()).count_by_kind() == {"searched": 50}
+
+
+def test_a_packed_bomb_is_refused(client: FlaskClient, workspace: Workspace) -> None:
+    device, token = enroll(client, workspace)
+    body = packed(bytes(LARGEST_BATCH + 1), "gzip")
+    answer = client.post(
+        f"/v1/devices/{device}/events", data=body, headers={**token, "Content-Encoding": "gzip"}
+    )
+    assert (answer.status_code, answer.json["code"]) == (413, "request_entity_too_large")
+
+
+def test_a_coding_that_is_not_known_is_refused_with_those_that_are(
+    client: FlaskClient, workspace: Workspace
+) -> None:
+    device, token = enroll(client, workspace)
+    for path, encoding, known in (("events", "br", ", ".join(ENCODINGS)), ("heartbeat", "gzip", "identity")):
+        headers = {**token, "Content-Encoding": encoding}
+        answer = client.post(f"/v1/devices/{device}/{path}", data=b"{}", headers=headers)
+        assert (answer.status_code, answer.json["code"]) == (415, "unsupported_media_type")
+        assert answer.headers["Accept-Encoding"] == known
+
+
+def test_a_text_that_no_database_keeps_is_named_and_holds_nothing_up(
+    client: FlaskClient, workspace: Workspace
+) -> None:
+    device, token = enroll(client, workspace)
+    good = new_event(device, "searched", {}).to_record()
+    bad = new_event(device, "slot_changed", {"slot": "A\0", "state": "ok"}).to_record()
+    answer = client.post(f"/v1/devices/{device}/events", json={"events": [bad, good]}, headers=token)
+    assert answer.json["accepted"] == [good["id"]]
+    assert [refused["id"] for refused in answer.json["refused"]] == [bad["id"]]
+    body = {"release": None, "status": {"delegate": "\0"}}
+    assert client.post(f"/v1/devices/{device}/heartbeat", json=body, headers=token).status_code == 400
+
+
+def test_a_release_with_a_number_beyond_32_bits_is_kept(client: FlaskClient, workspace: Workspace) -> None:
+    device, token = enroll(client, workspace)
+    body = {"release": 2**52, "status": {}}
+    assert client.post(f"/v1/devices/{device}/heartbeat", json=body, headers=token).status_code == 200
+    assert Fleet(workspace.sessions()).devices()[0].release == 2**52
