@@ -263,16 +263,19 @@ def timestamp_expires(metadata: Path) -> datetime:
 
 
 def stands(metadata: Path) -> bool:
-    """Say whether the snapshot and the timestamp are signed by the keys that the root in force names.
+    """Say whether the snapshot and the timestamp are whole, and signed by the keys that the root names.
 
     Raises:
-        StorageUnusable: the metadata cannot be read.
+        StorageUnusable: there is no root, or it cannot be read.
     """
     root = _latest_root(metadata)
-    path = metadata / "timestamp.json"
-    timestamp = _parse(_read(path), path, Timestamp)
-    path = metadata / f"{timestamp.signed.snapshot_meta.version}.snapshot.json"
-    snapshot = _parse(_read(path), path, Snapshot)
+    try:
+        path = metadata / "timestamp.json"
+        timestamp = _parse(_read(path), path, Timestamp)
+        path = metadata / f"{timestamp.signed.snapshot_meta.version}.snapshot.json"
+        snapshot = _parse(_read(path), path, Snapshot)
+    except StorageUnusable:
+        return False
     return _is_signed(root, "timestamp", timestamp) and _is_signed(root, "snapshot", snapshot)
 
 

@@ -21,7 +21,7 @@ _COMMANDS = {
     "fleet": ("fleet", "Invite devices, and see how they are."),
     "serve": ("serve", "Run the sync server."),
     "tick": ("tick", "Re-sign the short-lived metadata."),
-    "keys": ("keys", "Show and renew the signing keys."),
+    "keys": ("keys", "Show, renew, rotate and revoke the signing keys."),
     "simulate": ("simulate", "Let ten thousand virtual devices take a release, and show the wave."),
     "demo": ("demo", "Show the whole road on a sample catalog, with nothing downloaded."),
 }

@@ -248,7 +248,10 @@ def _publish(workspace: "Workspace", draft: Draft, folders: tuple[Path, ...]) ->
     )
     signed = "targets, snapshot and timestamp" if again else "snapshot and timestamp"
     click.echo(f"Root {draft.version} is in force until {_text(draft.expires)}; {signed} are signed by it.")
-    click.echo(f"New devices trust the root {signing.fingerprint(workspace.metadata)}; the others follow.")
+    click.echo(
+        f"Devices follow it; new enrollment codes end with {signing.fingerprint(workspace.metadata)}, "
+        "and those printed before do not work any more."
+    )
 
 
 def _show(draft: Draft, path: Path) -> None:

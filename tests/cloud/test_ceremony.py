@@ -411,6 +411,10 @@ def test_a_server_whose_key_change_was_killed_signs_again_at_once(
     (shop.metadata / "timestamp.json").write_bytes(timestamp)  # as if killed before the last file
     assert ticker.tick_if_due()
     assert device.believes() == 2
+    for path in shop.metadata.glob("*.snapshot.json"):
+        path.write_bytes(b"")
+    assert ticker.tick_if_due()
+    assert device.believes() == 2
 
 
 # Where the keys lie ----------------------------------------------------------------------------------------

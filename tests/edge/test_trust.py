@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -460,6 +462,65 @@ def test_a_frozen_copy_is_refused_at_1970_by_the_date_of_a_release_even_if_all_t
         if path.name != "first_root.json":
             path.unlink()
     device.refuses(1, Freeze, "proven", not_before=made)
+
+
+SHIFT = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <time.h>
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    int failed = real(clock, now);
+    if (!failed && clock == CLOCK_REALTIME) now->tv_sec += atoll(getenv("SHIFT_S"));
+    return failed;
+}
+"""
+
+SEE = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from edge.errors import ShelfsightError
+from edge.transport import Transport
+from edge.trust import Trust
+try:
+    with Transport(sys.argv[2]) as transport:
+        print(datetime.now(UTC).year, Trust(Path(sys.argv[1]), transport).manifest_of(int(sys.argv[3])).sha256)
+except ShelfsightError as error:
+    print(datetime.now(UTC).year, error.code, error)
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler to shift a process's clock")
+def test_a_process_whose_clock_is_wrong_by_decades_verifies_or_freezes_and_goes_on_when_it_is_right(
+    device: Device, repository: RepositorySimulator, tmp_path: Path
+) -> None:
+    (tmp_path / "shift.c").write_text(SHIFT)
+    shim = tmp_path / "shift.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", shim, tmp_path / "shift.c", "-ldl"], check=True)
+
+    def sees(version: int, years: int) -> str:
+        shift = {"LD_PRELOAD": str(shim), "SHIFT_S": str(years * 365 * 86_400)}
+        words = [sys.executable, "-c", SEE, str(device.folder), device.url, str(version)]
+        done = subprocess.run(words, env={**os.environ, **shift}, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    this_year = datetime.now(UTC).year
+    signed = publish(repository, 1)
+    assert sees(1, 1971 - this_year).split() == ["1970", signed.sha256]  # leap days
+    floor = (device.folder / "trust_floor").read_bytes()
+    signed = publish(repository, 2)
+    told = sees(2, 10)
+    assert told.split()[1] == "freeze"
+    assert f"set this device's clock, which says {told.split()[0]}-" in told
+    assert (device.folder / "trust_floor").read_bytes() == floor
+    assert sees(2, 0).split()[1] == signed.sha256
+
+    repository.targets.expires = repository.now() - timedelta(days=1)
+    repository.publish()
+    assert "proven" in sees(2, 1971 - this_year)
 
 
 def test_a_clock_ten_years_ahead_freezes_says_so_and_loses_nothing(
