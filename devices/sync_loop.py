@@ -1,6 +1,7 @@
 """The rhythm of syncing: when to come again, and how to leave a server in trouble alone."""
 
 import random
+import threading
 from collections.abc import Callable
 
 from devices.bell import Bell
@@ -49,3 +50,16 @@ def sync_until(
             hints.point(read_enrollment(device.settings.data), report.hints, report.current)
         bell.wait(wait, deaf=failures > 0)
     hints.close()
+
+
+def sync_beside(bell: Bell, device: Device, *, failed: Callable[[ShelfsightError, float], None]) -> None:
+    """Sync in a thread of its own until `bell` is stopped, if this device is enrolled."""
+    if device.device_id() is None:
+        return
+    threading.Thread(
+        target=sync_until,
+        args=(bell, device),
+        kwargs={"said": lambda report: None, "failed": failed},
+        name="sync",
+        daemon=True,
+    ).start()

@@ -67,8 +67,8 @@ class _Visit:
         send_photos(self._device, self._transport, self._path)
         report = self._tell_late(report)
         if report.installed is not None:
-            # So that the people who wait for it see it now and not a poll later, and this device hears of what
-            # it was taught itself.
+            # So that the people who wait for it see it now and not a poll later, and this device hears of
+            # what it was taught itself.
             settle(self._device, self._heartbeat()[1].settled)
         return replace(
             report,

@@ -3,17 +3,15 @@
 import ipaddress
 import signal
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from devices.commands.options import data_option, frames_options
+from devices.commands.options import data_option, frames_options, say_failure
 from edge.errors import BadSetting
 
 if TYPE_CHECKING:
-    from devices.bell import Bell
     from devices.camera import Camera
     from devices.device import Device
 
@@ -55,6 +53,7 @@ def command(
     from devices.camera import open_camera
     from devices.config import load_settings
     from devices.device import Device
+    from devices.sync_loop import sync_beside
 
     _check_extra()
     settings = load_settings(data, flags={"profile": profile})
@@ -69,7 +68,7 @@ def command(
     bell = Bell()
     try:
         if with_sync:
-            _sync_beside(device, bell)
+            sync_beside(bell, device, failed=say_failure)
         _serve(device, eyes, host, port)
     finally:
         bell.stop()
@@ -117,21 +116,3 @@ def _hosts(host: str) -> list[str] | None:
     except ValueError:
         return [host, "localhost"]
     return ["127.0.0.1", "localhost", "[::1]", host] if address.is_loopback else None
-
-
-def _sync_beside(device: "Device", bell: "Bell") -> None:
-    """Sync in the background, if this device is enrolled: a demo from a folder needs no server."""
-    from devices.sync_loop import sync_until
-
-    if device.device_id() is None:
-        return
-    threading.Thread(
-        target=sync_until,
-        args=(bell, device),
-        kwargs={
-            "said": lambda report: None,
-            "failed": lambda error, wait: click.echo(f"error: {error}; again in {wait:.0f} s", err=True),
-        },
-        name="sync",
-        daemon=True,
-    ).start()

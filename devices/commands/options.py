@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
+from edge.errors import ShelfsightError
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -48,3 +50,8 @@ def frames_options(function: Function) -> Function:
         help="Look through camera number N (0 is the first).",
     )
     return frames(camera(function))
+
+
+def say_failure(error: ShelfsightError, wait_s: float) -> None:
+    """Tell on stderr what kept a sync from the server, and when the next one comes."""
+    click.echo(f"error: {error}; again in {wait_s:.0f} s", err=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from devices.commands.options import data_option, frames_options, json_option
+from devices.commands.options import data_option, frames_options, json_option, say_failure
 from edge.errors import SkipPhoto
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 @click.option("--hold", type=click.IntRange(1, 1000), help="Looks in a row that must agree.  [default: 3]")
 @click.option("--profile", help="The kind of hardware.  [default: shelf-camera]")
 @click.option("--once", is_flag=True, help="Look once and exit; with --frames: at each photo once.")
+@click.option("--sync/--no-sync", "with_sync", help="Stay in step with the server meanwhile.")
 @json_option
 @data_option
 def command(
@@ -53,17 +54,20 @@ def command(
     hold: int | None,
     profile: str | None,
     once: bool,
+    with_sync: bool,
     as_json: bool,
     data: Path | None,
 ) -> None:
     """Look at a shelf again and again, and tell which slots are empty or hold the wrong product.
 
-    What changes goes to the outbox; `shelfsight sync` brings it to the server.
+    What changes goes to the outbox; --sync, or `shelfsight sync` beside it, brings it to the server.
     """
+    from devices.bell import Bell
     from devices.camera import FolderCamera, open_camera
     from devices.config import load_settings
     from devices.device import Device
     from devices.shelf_camera.watch import ShelfWatch, read_planogram
+    from devices.sync_loop import sync_beside
     from edge.image import decode, load_photo
 
     if frames is None and camera is None:
@@ -84,9 +88,13 @@ def command(
     if missing := watch.unknown_skus():
         click.echo(f"warning: the release here has no {', '.join(missing)}: they cannot be seen", err=True)
     looks = (len(eyes) if isinstance(eyes, FolderCamera) else 1) if once else None
+    bell = Bell()
     try:
+        if with_sync:
+            sync_beside(bell, device, failed=say_failure)
         _watch(watch, eyes, looks, settings.look_interval_s, as_json)
     finally:
+        bell.stop()
         device.close_shadow()
         eyes.close()
 

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from devices.commands.options import data_option, json_option
+from devices.commands.options import data_option, json_option, say_failure
 
 if TYPE_CHECKING:
     from devices.sync_report import SyncReport
-    from edge.errors import ShelfsightError
 
 
 @click.command()
@@ -49,7 +48,7 @@ def command(once: bool, as_json: bool, data: Path | None) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask_to_stop)
-    sync_until(bell, device, said=lambda report: _say(report, as_json), failed=_complain)
+    sync_until(bell, device, said=lambda report: _say(report, as_json), failed=say_failure)
 
 
 def _say(report: "SyncReport", as_json: bool) -> None:
@@ -65,10 +64,6 @@ def _say(report: "SyncReport", as_json: bool) -> None:
         click.echo("no release yet" if report.current is None else f"release {report.current} is the newest")
     if report.delivered:
         click.echo(f"{report.delivered} events delivered, {report.waiting} waiting")
-
-
-def _complain(error: "ShelfsightError", wait_s: float) -> None:
-    click.echo(f"error: {error}; again in {wait_s:.0f} s", err=True)
 
 
 class _Progress:

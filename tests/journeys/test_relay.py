@@ -16,6 +16,7 @@ import pytest
 
 from devices.config import Settings
 from devices.device import Device
+from devices.enrollment import read_enrollment
 from edge.errors import ServerBusy, TryLater
 from edge.transport import Transport
 from tests.journeys.shop import COMMANDS, Shop, run
@@ -198,6 +199,38 @@ def test_a_relay_keeps_no_more_than_it_may(shop: Shop, wire: Wire, tmp_path: Pat
             os.utime(kept / name, (at, at))
         transport.download(f"/v1/files/{names[2]}", tmp_path / names[2], size=400_000)
         assert {path.name for path in kept.iterdir()} == set(names[1:3])
+
+
+def test_a_manifest_that_is_not_everybodys_is_passed_on_to_its_devices_and_never_kept(
+    tmp_path: Path,
+) -> None:
+    shop = Shop(tmp_path / "shop")
+    shop.open([1, 2])
+    before = set((shop.cloud_data / "repository" / "files").iterdir())
+    shop.add(3)
+    with shop.server() as url, relay_of(tmp_path, url) as relay:
+        assert shop.publish()["version"] == 2
+        assert shop.cloud("rollout", "start", 2, "--percent", 50).code == 0
+        (manifest,) = (
+            path.name
+            for path in set((shop.cloud_data / "repository" / "files").iterdir()) - before
+            if path.read_bytes().startswith(b"{") and b'"rollback_floor"' in path.read_bytes()
+        )
+        got: dict[bool, set[bool]] = {True: set(), False: set()}
+        for number in range(60):  # whoever is in the half of them is decided by their ids
+            if got[True] and got[False]:
+                break
+            enrollment = read_enrollment(shop.enroll_another(relay.url, number))
+            with Transport(relay.url, token=enrollment.token) as transport:
+                said = transport.post_json(
+                    f"/v1/devices/{enrollment.device_id}/heartbeat", {"release": None, "status": {}}
+                )
+                found = transport.get_bytes(f"/v1/files/{manifest}", max_bytes=1_000_000)
+            got[said["offered_release"] == 2].add(found is not None)
+            if found is not None:
+                assert hashlib.sha256(found).hexdigest() == manifest
+        assert got == {True: {True}, False: {False}}
+        assert not (tmp_path / "relay" / "relay" / "files" / manifest).exists()
 
 
 @pytest.mark.parametrize(
