@@ -86,7 +86,8 @@ class Cells:
 
     def nearest(self, query: NDArray[np.float32], count: int) -> NDArray[np.intp]:
         """Name about `count` rows that are most similar to a unit vector, in no order."""
-        closeness = self.centers @ query
+        # Equal rows may leave a cell empty, which NumKong cannot look into.
+        closeness = np.where(self.ends > self.starts, self.centers @ query, np.float32(-2))
         chosen = np.flatnonzero(closeness >= closeness.max() - self.slack)
         step = np.float32(np.abs(query).max() / 127)
         rounded = np.rint(query / step).astype(np.int8)[np.newaxis]

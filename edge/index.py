@@ -380,7 +380,7 @@ class SearchIndex:
     def _everything(self, query: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         """Look at every living row: only where hundreds of candidates were fewer products than wanted."""
         blocks = [np.einsum("ij,j->i", vectors, query) for _, vectors in _blocks(self._stack, self._living)]
-        return self._living, np.concatenate(blocks)
+        return self._living, np.concatenate([np.empty(0, np.float32), *blocks])
 
     def _promising(self, groups: "_Groups", count: int, rule: ScoreRule, error: float) -> NDArray[np.int32]:
         """Name every product that may be among the best `count`, where similarities are off by `error`."""

@@ -140,6 +140,55 @@ def test_every_way_finds_what_looking_at_everything_finds(
             assert hit.similarity == pytest.approx(float(row @ query), abs=1e-5)
 
 
+histories = st.lists(
+    st.dictionaries(
+        st.sampled_from([f"p{number}" for number in range(8)]),
+        st.tuples(st.sets(st.integers(0, 11), max_size=5), st.sampled_from(["Tea", "Green tea"])),
+        min_size=1,
+        max_size=8,
+    ),
+    min_size=2,
+    max_size=4,
+)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=15)
+@given(history=histories)
+def test_base_and_deltas_answer_as_a_fresh_base_of_the_same_content_does(
+    tmp_path_factory: pytest.TempPathFactory, method: str, history: list[dict[str, tuple[set[int], str]]]
+) -> None:
+    """Products are added, removed and replaced, get and lose photos, and are priced and titled anew."""
+    drawn, _ = clustered(1, 12, 16, noise=2.0)
+    contents = []
+    for catalog in history:
+        shots = {sku: drawn[0][sorted(chosen)] for sku, (chosen, _) in catalog.items()}
+        content = content_of(shots, 16)
+        titled = {sku: Product(sku, title, price=f"{len(title)}.00") for sku, (_, title) in catalog.items()}
+        contents.append(replace(content, products=titled))
+    kept = [contents[0]]
+    kept += [new for new in contents[1:] if encode_delta(kept[-1], new) is not None]
+    distinct = [
+        new for old, new in pairwise([None, *kept]) if old is None or encode_base(old) != encode_base(new)
+    ]
+    folders = [tmp_path_factory.mktemp("merged"), tmp_path_factory.mktemp("fresh")]
+    merged, fresh = stack_of(folders[0], *distinct), stack_of(folders[1], distinct[-1])
+    assert merged.products == fresh.products
+    assert b"".join(merged.merged()) == encode_base(distinct[-1])
+    everything = IndexRecipe(trees=5, search_k=10_000)
+    ways = [
+        opened(folder, stack, everything, method=method)
+        for folder, stack in zip(folders, (merged, fresh), strict=True)
+    ]
+    for query in drawn[0][:4]:
+        for rule in (ScoreRule(), ScoreRule(0.05, 1.0)):
+            left, right = (index.search(query, 3, rule) for index in ways)
+            assert [(hit.sku, hit.score, hit.similarity) for hit in left] == [
+                (hit.sku, pytest.approx(hit.score, abs=1e-6), pytest.approx(hit.similarity, abs=1e-6))
+                for hit in right
+            ]
+
+
 @pytest.mark.parametrize("rule", [ScoreRule(), ScoreRule(0.03, 0.0), ScoreRule(0.1, 1.0)])
 @pytest.mark.parametrize("method", METHODS)
 def test_products_are_ordered_by_the_score_of_all_their_rows(
@@ -365,6 +414,71 @@ def test_an_index_of_another_catalog_is_refused(tmp_path: Path, stack: SegmentSt
     sha256 = build_annoy(other, path, EAGER)
     with pytest.raises(IndexBroken, match="holds 480 rows and the base 400"):
         SearchIndex.open(stack, path, IndexRecord(sha256, "annoy"), EAGER)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_index_goes_with_its_base_from_release_to_release(tmp_path: Path, method: str) -> None:
+    photos, centers = clustered(40, 4, 32)
+    old = content_of({f"p{i}": photo for i, photo in enumerate(photos)}, 32)
+    new = content_of({f"p{i}": photo for i, photo in enumerate(photos[1:])} | {"new": photos[0]}, 32)
+    first = stack_of(tmp_path, old)
+    opened(tmp_path, first, method=method)
+    record = IndexRecord.read(_recorded(tmp_path, first, method))
+    second = stack_of(tmp_path, old, new)
+    before = {path.name: path.stat() for path in tmp_path.glob("index.*")}
+    assert prepare_index(second, tmp_path, EAGER) == record
+    for path in tmp_path.glob("index.*"):
+        assert (path.stat().st_ino, path.stat().st_mtime_ns) == (
+            before[path.name].st_ino,
+            before[path.name].st_mtime_ns,
+        ), "nothing is built or measured once more"
+    held = SearchIndex.open(first, tmp_path / "index.ann", record, EAGER)
+    shared = SearchIndex.open(second, tmp_path / "index.ann", record, EAGER, held)
+    alone = SearchIndex.open(second, tmp_path / "index.ann", record, EAGER)
+    assert shared._propose is held._propose
+    for query in centers[:5]:
+        assert shared.search(query, 4) == alone.search(query, 4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("what", ["base", "seed", "bytes", "record", "older"])
+def test_an_index_is_carried_to_no_other_base_and_only_whole(tmp_path: Path, method: str, what: str) -> None:
+    photos, centers = clustered(40, 4, 32)
+    old = stack_of(tmp_path, content_of({f"p{i}": photo for i, photo in enumerate(photos)}, 32))
+    opened(tmp_path, old, method=method)
+    path = _recorded(tmp_path, old, method)
+    record, recipe, stack = IndexRecord.read(path), EAGER, old
+    if what == "base":  # as many rows of as many products
+        stack = stack_of(tmp_path, content_of({f"q{i}": photo for i, photo in enumerate(photos[::-1])}, 32))
+        with pytest.raises(IndexBroken, match="another base"):
+            SearchIndex.open(stack, tmp_path / "index.ann", record, EAGER)
+    elif what == "seed":
+        recipe = replace(EAGER, seed=8)
+    elif what == "bytes":
+        (tmp_path / "index.ann").write_bytes((tmp_path / "index.ann").read_bytes()[:-140])
+    elif what == "record":
+        path.write_text("{}")
+    else:
+        replace(record, base=None, built=None).write(path)
+    renewed = prepare_index(stack, tmp_path, recipe)
+    assert (renewed.base, renewed.built) == (stack.segments[0].sha256, (recipe.trees, recipe.seed))
+    held = SearchIndex.open(old, tmp_path / "index.ann", renewed, recipe) if stack is old else None
+    index = SearchIndex.open(stack, tmp_path / "index.ann", renewed, recipe, held)
+    for query in centers[:5]:
+        assert skus_of(index.search(query, 1)) == looked_at_everything(stack, query, 1)
+
+
+def _recorded(folder: Path, stack: SegmentStack, method: str) -> Path:
+    """Write index.json about what `opened` has built, as `prepare_index` does."""
+    cells = sha256_file(folder / "index.cells") if method == "cells" else None
+    IndexRecord(
+        sha256_file(folder / "index.ann"),
+        method,
+        cells_sha256=cells,
+        base=stack.segments[0].sha256,
+        built=(EAGER.trees, EAGER.seed),
+    ).write(folder / "index.json")
+    return folder / "index.json"
 
 
 def test_a_folder_that_is_not_there_cannot_take_an_index(tmp_path: Path, stack: SegmentStack) -> None:

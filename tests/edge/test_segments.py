@@ -137,6 +137,56 @@ def test_a_base_with_its_deltas_says_exactly_the_newest_content(
     assert stack.merged_sha256() == hashlib.sha256(newest).hexdigest()
 
 
+@pytest.mark.parametrize("dimension", [4, 12])
+def test_a_base_whose_rows_are_in_no_order_merges_as_one_in_order(tmp_path: Path, dimension: int) -> None:
+    # Rows that are alike in front, as more than eight components may be.
+    rows = {
+        sku: np.array([[7] * (dimension - 1) + [end] for end in ends], dtype=np.int8)
+        for sku, ends in {"a": (1, 2, 3), "b": (-1, 5), "c": (9,)}.items()
+    }
+    content = Content("s", dimension, 0.01, {sku: Product(sku) for sku in rows}, rows)
+    ordered = encode_base(content)
+    at = len(ordered) - 6 * dimension
+    lines = [ordered[at + n * dimension : at + (n + 1) * dimension] for n in range(6)]
+    for order in ((1, 0, 2, 3, 4, 5), (0, 1, 2, 4, 3, 5), (0, 0, 2, 3, 4, 5)):
+        stack = SegmentStack.open(
+            [saved(tmp_path, ordered[:at] + b"".join(lines[number] for number in order))]
+        )
+        assert b"".join(stack.merged()) == encode_base(stack.content())
+
+
+def test_what_is_open_is_opened_again_only_where_it_is_another_file(tmp_path: Path) -> None:
+    base, delta = encode_base(some_content()), encode_delta(as_content({}), some_content())
+    assert delta is not None
+    paths = [saved(tmp_path, base), saved(tmp_path, delta)]
+    held = SegmentStack.open(paths).segments
+    again = SegmentStack.open(paths, held)
+    assert all(new is old for new, old in zip(again.segments, held, strict=True))
+    (tmp_path / "link").hardlink_to(paths[0][0])
+    assert SegmentStack.open([(tmp_path / "link", paths[0][1])], held).segments[0] is held[0]
+    (tmp_path / "copy").write_bytes(base)
+    assert SegmentStack.open([(tmp_path / "copy", paths[0][1])], held).segments[0] is not held[0]
+    with pytest.raises(SegmentBroken):
+        SegmentStack.open([(paths[0][0], paths[1][1])], held)
+
+
+def test_products_of_this_device_go_on_top_and_move_no_row(tmp_path: Path) -> None:
+    stack = SegmentStack.open([saved(tmp_path, encode_base(some_content()))])
+    empty = as_content({})
+    own = as_content(
+        {"b": (("", None), [b"\x05\x05\x05\x05"]), "own": (("Own", None), [b"\x09\x00\x00\x00"])}
+    )
+    delta = encode_delta(empty, own)
+    assert delta is not None
+    path, sha256 = saved(tmp_path, delta)
+    whole = stack.with_local(open_segment(path, sha256))
+    assert (whole.raw(np.arange(stack.row_count)) == stack.raw(np.arange(stack.row_count))).all()
+    assert whole.base_row_count == stack.base_row_count
+    assert [len(whole.rows_of(sku)) for sku in ("a", "b", "own")] == [2, 1, 1]
+    with pytest.raises(SegmentBroken):
+        stack.with_local(stack.segments[0])
+
+
 @given(catalogs, catalogs)
 def test_the_same_change_gives_the_same_delta(old: Catalog, new: Catalog) -> None:
     backwards: Catalog = {sku: (product, rows[::-1]) for sku, (product, rows) in reversed(new.items())}
