@@ -6,11 +6,12 @@ from pathlib import Path
 import click
 
 from cloud.bundled import find_model
-from cloud.commands.options import data_option, json_option, print_json, progress_bars
+from cloud.commands.options import data_option, json_option, open_workspace, print_json, progress_bars
 from cloud.simulation.picture import draw_wave
 from cloud.simulation.run import Plan, simulate
 from cloud.simulation.wave import Figures
 from cloud.workspace import Workspace
+from edge.errors import BadSetting
 from edge.model import open_model
 
 _SHARE = click.FloatRange(0, 1)
@@ -45,7 +46,11 @@ _SHARE = click.FloatRange(0, 1)
     "--restarts", default=0.5, show_default=True, type=click.FloatRange(0), help="Restarts a device and hour."
 )
 @click.option(
-    "--warm", default=30.0, show_default=True, type=click.FloatRange(0), help="Seconds of polling before."
+    "--warm",
+    default=75.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Seconds of polling before; after 60 all devices have come by once.",
 )
 @click.option(
     "--minutes", default=10.0, show_default=True, type=click.FloatRange(0.1), help="The longest to wait."
@@ -94,7 +99,7 @@ def command(
         longest_s=60 * minutes,
         seed=seed,
     )
-    source = None if drawn or not data.is_dir() else Workspace.open(data)
+    source = None if drawn or not data.is_dir() else _opened(data)
     model = open_model(find_model(None, source))
     with progress_bars() as progress:
         wave = simulate(source.data if source else None, model, plan, progress)
@@ -105,6 +110,16 @@ def command(
         print_json(asdict(figures))
     else:
         _tell(figures, picture)
+
+
+def _opened(data: Path) -> Workspace:
+    workspace = open_workspace(data)
+    if workspace.database_url is not None:
+        raise BadSetting(
+            f"the catalog of {data} lies in a database of its own, which cannot be copied with the folder: "
+            "add --drawn to play in a drawn shop"
+        )
+    return workspace
 
 
 def _tell(figures: Figures, picture: Path | None) -> None:

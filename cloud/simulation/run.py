@@ -52,7 +52,7 @@ class Plan:
     live: float = 1.0
     restarts_per_hour: float = 0.5
     trial_s: tuple[float, float] = (0.5, 4.0)
-    warm_s: float = 30.0
+    warm_s: float = 75.0
     longest_s: float = 600.0
     phase_s: float = 60.0
     seed: int = 7
