@@ -53,7 +53,7 @@ class Device:
         self.settings = settings
         self._tells = tells
         self.installation = Installation(settings.data)
-        self._execution = Execution(settings)
+        self._execution = Execution(settings, taught=True)
         self._live = LiveRelease(self._open_release, self.installation.edition)
         self._local = LocalProducts(settings.data)
         self._seeing = threading.Lock()

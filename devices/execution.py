@@ -38,6 +38,9 @@ from edge.release import Release
 
 _Answer = TypeVar("_Answer")
 
+AT_ONCE: Final = 50
+"""Photos that are embedded anew while somebody waits for an answer: a second or two."""
+
 _REFUSES: Final = (NextDelegate, ModelBroken, Incompatible, TrialFailed)
 """What says that the network does not work in one way; it may in another."""
 
@@ -59,8 +62,13 @@ class Execution:
     at a time.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, taught: bool = False) -> None:
+        """Take the settings; `taught` is whether releases are opened with what the device was taught itself.
+
+        A trial, a measurement and a status are about the release alone.
+        """
         self.settings = settings
+        self.taught = taught
         self.order = delegate_order(settings.delegates)
         self._dead: dict[str, str] = {}
         self._claims: dict[str, int] = {}
@@ -173,22 +181,24 @@ class Running:
         self._searched = self._vectors
         self.matcher, _ = self._first_to_answer(execution.order, lambda matcher: None)
         self._before = None  # else every release would keep all those before it
-        self.take_local()
+        self.learned = (0, 0)
+        # Beside another one that answers there is time for all of them.
+        self.take_local(None if before is not None else AT_ONCE)
 
-    def take_local(self) -> None:
+    def take_local(self, at_once: int | None = AT_ONCE) -> None:
         """Search what this device was taught itself too, as it is now (`edge.local_products`).
 
-        What has no vector in this release's space yet is embedded. Nothing that goes wrong with it keeps the
-        release from answering alone.
+        What has no vector in this release's space yet is embedded, `at_once` photos at most: the next call
+        goes on. Nothing that goes wrong with it keeps the release from answering alone.
         """
         from devices.learning import rebuild
 
         local = LocalProducts(self._execution.settings.data)
         self.learned = local.edition()
-        if local.is_empty():
+        if local.is_empty() or not self._execution.taught:
             return
         with suppress(ShelfsightError):
-            rebuild(local, self.matcher)
+            rebuild(local, self.matcher, at_once)
             over = partial(local.over, version=self._vectors.release.version)
             self._searched = open_vectors(self._folder, self._vectors, over)
             self.matcher, self._others = self._with_local(self.matcher), []

@@ -93,12 +93,13 @@ def learn(
     *,
     anyway: bool = False,
     propose: bool | None = None,
+    shrunk: bool = False,
 ) -> Learned:
     """Teach `device` a product from photos (what people call each, its bytes); it answers it from then on.
 
     What speaks against it is returned and nothing is added, unless `anyway`. `propose` says whether the cloud
-    is told; None: as the settings say. A product that the release knows gets further photos and keeps its
-    record.
+    is told; None: as the settings say. `shrunk` says that the photos are from `kept_photo` already. A product
+    that the release knows gets further photos and keeps its record.
 
     Raises:
         SkipPhoto: A photo cannot be decoded; nothing was added.
@@ -107,7 +108,7 @@ def learn(
         NoSpace, StorageUnusable: The device folder cannot be written.
     """
     began = perf_counter()
-    kept = _kept(photos)
+    kept = _kept(photos, shrunk=shrunk)
     local = LocalProducts(device.settings.data)
     looks, concerns, entry, form = device.ask(lambda matcher: _look(matcher, local, product, kept))
     concerns = [*_known_already(local, product, kept, form.products), *concerns]
@@ -141,8 +142,10 @@ def learn(
     )
 
 
-def rebuild(local: LocalProducts, matcher: "Matcher") -> None:
-    """Embed the photos that have no vector yet in the space of the release that `matcher` answers from.
+def rebuild(local: LocalProducts, matcher: "Matcher", at_once: int | None = None) -> None:
+    """Embed photos that have no vector yet in the space of the release that `matcher` answers from.
+
+    `at_once` is how many at most; None: all of them.
 
     Raises:
         ModelBroken: The network answers with nothing usable.
@@ -153,7 +156,7 @@ def rebuild(local: LocalProducts, matcher: "Matcher") -> None:
     if missing is None:
         return
     rows, lost = {}, []
-    for sha256 in missing:
+    for sha256 in missing[:at_once]:
         try:
             picture = decode_to_fit(local.photo(sha256), matcher.release.input_size)
         except SkipPhoto:
@@ -298,7 +301,7 @@ class _Form:
     products: Mapping[str, Product]
 
 
-def _kept(photos: Sequence[tuple[str, bytes]]) -> dict[str, tuple[str, bytes]]:
+def _kept(photos: Sequence[tuple[str, bytes]], *, shrunk: bool) -> dict[str, tuple[str, bytes]]:
     """Shrink the photos: what people call each and its bytes, by SHA-256."""
     if not photos:
         raise BadProduct("no photo was given: take at least one, better three from different sides")
@@ -307,7 +310,7 @@ def _kept(photos: Sequence[tuple[str, bytes]]) -> dict[str, tuple[str, bytes]]:
     kept: dict[str, tuple[str, bytes]] = {}
     for name, photo in photos:
         try:
-            small = kept_photo(photo)
+            small = photo if shrunk else kept_photo(photo)
         except SkipPhoto as error:
             raise type(error)(f"{name}: {error}") from error
         kept.setdefault(hashlib.sha256(small).hexdigest(), (name, small))

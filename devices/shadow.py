@@ -145,7 +145,7 @@ class Shadow:
                         self._wanted, self._looked = self._look(), time.monotonic()
                     continue
                 if running is None:
-                    running = Execution(self._settings).open(self._installation.proven())
+                    running = Execution(self._settings, taught=True).open(self._installation.proven())
                 answer = self._answer(running, photo)
                 if answer is not None:
                     left_out, self._left_out = self._left_out, 0

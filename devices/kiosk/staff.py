@@ -144,6 +144,7 @@ def _add_products(app: Flask, station: Station, settings: Settings, drafts: Draf
             Product.from_record(body),
             [(name, drafts.get(id_)) for name, id_ in names.items()],
             anyway=body.get("anyway") is True,
+            shrunk=True,
         )
         return {
             **learned.to_record(),

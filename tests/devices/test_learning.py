@@ -1,5 +1,6 @@
 """A product that the staff teach a device: known at once, told to the cloud, let go when a release has it."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -10,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from devices.config import Settings
+from devices.config import Settings, load_settings
 from devices.device import Device
+from devices.execution import Execution
+from devices.kiosk.app import create_app
+from devices.kiosk.station import Station
 from devices.learning import learn, settle, waiting_proposals
-from edge.errors import BadProduct, PhotoUnreadable
+from edge.errors import BadProduct, BadSetting, PhotoUnreadable
 from edge.heartbeat import Settled
 from edge.image import decode, encode_jpeg
 from edge.local_products import MOST_PHOTOS, LocalProducts
@@ -21,7 +25,7 @@ from edge.model import Model
 from edge.products import Product
 from edge.reference import embed_reference
 from edge.segments import quantize_rows
-from tests.devices.conftest import PACKS, SKUS, events_of, install_release, pack
+from tests.devices.conftest import PACKS, SKUS, Shelfsight, events_of, install_release, pack
 from tests.edge.drawn_release import ReleaseMaker, draw_pack, photograph
 
 NEW = Product("new", "A New Thing", "novelties", price="3.49")
@@ -216,6 +220,27 @@ def test_what_was_taught_comes_along_into_another_embedding_space(
     assert device.matcher().stack.space == "00112233445566aa"
 
 
+def test_many_photos_in_another_space_come_along_while_answers_go_on(
+    device: Device, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn(device, NEW, PHOTOS)
+    monkeypatch.setattr("devices.execution.Running.take_local.__defaults__", (1,))
+    monkeypatch.setattr("devices.execution.AT_ONCE", 1)
+    other = replace(tiny_model, space="00112233445566aa")
+    install_release(device.settings.data, ReleaseMaker(other).write(tmp_path / "other", PACKS), version=2)
+    fresh = Device(device.settings)
+    known = [len(fresh.matcher().stack.rows_of("new")) for _ in range(5)]
+    assert known == sorted(known)
+    assert known[0] < known[-1] == 3
+
+
+def test_a_trial_is_of_the_release_alone(device: Device) -> None:
+    learn(device, NEW, PHOTOS)
+    alone = Execution(device.settings).open(device.installation.current())
+    assert len(alone.matcher.stack.rows_of("new")) == 0
+    alone.close()
+
+
 def test_what_is_taught_while_the_next_release_is_opened_is_known_there_too(
     device: Device, tiny_model: Model, tmp_path: Path
 ) -> None:
@@ -300,3 +325,69 @@ def test_killed_at_any_moment_it_keeps_whole_products_and_two_programs_lose_none
         assert all(local.photo(photo) for photo in each.photos)
     stack = Device(Settings(data=data)).matcher().stack
     assert all(len(stack.rows_of(sku)) == 1 for sku in taught)
+
+
+def test_the_command_says_what_it_did_and_what_speaks_against_it(
+    shelfsight: Shelfsight, data: Path, tmp_path: Path
+) -> None:
+    for number, (name, photo) in enumerate([*PHOTOS, ("twin.jpg", photograph(pack(SKUS[1]), seed=5))]):
+        (tmp_path / name).write_bytes(photo)
+        assert number < 4
+    taught = [tmp_path / name for name, _ in PHOTOS]
+    added = shelfsight("--data", data, "add", "new", *taught, "--title", "New", "--gtin", "4006381333931")
+    assert (added.exit_code, added.stdout.partition(" (")[0]) == (0, "new is known here from 3 photos")
+    shown = shelfsight("status", "--data", data)
+    assert "new (proposed, 3 photos)" in shown.stdout
+    out = tmp_path / "alike.png"
+    refused = shelfsight("add", "twin", tmp_path / "twin.jpg", "--explain", out, "--json", "--data", data)
+    assert refused.exit_code == 1
+    record = json.loads(refused.stdout)
+    assert (record["added"], record["concerns"][0]["sku"]) == (False, SKUS[1])
+    assert out.read_bytes().startswith(b"\x89PNG")
+    said = shelfsight("add", "twin", tmp_path / "twin.jpg", "--data", data)
+    assert "would be answered as bean soup" in said.stderr
+    assert "--anyway" in said.stderr
+    kept = shelfsight("add", "twin", tmp_path / "twin.jpg", "--data", data, "--anyway", "--keep")
+    assert "kept on this device" in kept.stdout
+    assert shelfsight("add", "x", tmp_path / "no.jpg", "--data", data).exit_code == 1
+    assert shelfsight("add", "x", "--data", data).exit_code == 2
+    assert shelfsight("add", "x", *taught, "--explain", "o.jpg", "--data", data).exit_code == 2
+    bad = shelfsight("add", "x", *taught, "--gtin", "4006381333930", "--data", data)
+    assert (bad.exit_code, "check digit" in bad.stderr) == (1, True)
+    gone = shelfsight("forget", "new", "--data", data)
+    assert gone.stdout == "forgot new and 3 photos of it\n"
+    assert shelfsight("forget", "new", "--data", data).exit_code == 1
+
+
+def test_photos_stay_here_where_the_settings_say_so(device: Device) -> None:
+    private = Device(replace(device.settings, propose=False))
+    assert learn(private, NEW, PHOTOS).state == "kept"
+    assert [event for event in events_of(device.settings.data) if event.kind == "proposed"] == []
+    told = {"SHELFSIGHT_PROPOSE": "false"}
+    assert load_settings(device.settings.data, environment=told).propose is False
+    with pytest.raises(BadSetting, match="true or false"):
+        load_settings(device.settings.data, environment={"SHELFSIGHT_PROPOSE": "perhaps"})
+
+
+def test_the_staff_page_answers_its_own_machine_and_its_own_page_alone(device: Device) -> None:
+    page = create_app(Station(device, None), device.settings).test_client()
+    far = {"environ_base": {"REMOTE_ADDR": "192.168.1.20"}}
+    assert page.get("/staff").status_code == 200
+    assert page.get("/staff", **far).status_code == 403
+    assert page.get("/staff", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 403
+    assert page.get("/", **far).status_code == 200, "the shopper's page is as it was"
+    taken = page.post("/staff/photos", data=PHOTOS[0][1])
+    assert taken.json is not None
+    body = {"sku": "new", "photos": [taken.json["id"]]}
+    foreign = page.post("/staff/products", json=body, headers={"Origin": "https://evil.example"})
+    assert foreign.status_code == 403
+    assert page.post("/staff/products", json=body, **far).status_code == 403
+    assert page.post("/staff/products", json={"sku": "", "photos": []}).status_code == 422
+    assert page.post("/staff/products", json=[]).status_code == 422
+    gone = page.post("/staff/products", json={"sku": "new", "photos": ["0" * 64]})
+    assert (gone.status_code, "take it again" in gone.text) == (422, True)
+    assert page.get(f"/staff/kept/{taken.json['id']}.jpg").status_code == 404
+    assert page.post("/staff/products", json=body).json["added"] is True
+    assert page.get(f"/staff/kept/{taken.json['id']}.jpg").status_code == 200
+    assert page.post("/staff/try", data=ASKED).json["sku"] == "new"
+    assert [event.kind for event in events_of(device.settings.data)] == ["proposed"]
