@@ -35,6 +35,7 @@ from cloud.photos import PhotoStorage
 from cloud.proposals import Proposals
 from cloud.rehearsal import Rehearsal
 from cloud.releases import PublishedRelease, Releases
+from cloud.rollout_rules import Plan
 from cloud.rollouts import Rollouts
 from cloud.search_tuning import tune_search
 from cloud.shipping import LeftOut, Shipment, ShippedFile, choose_files
@@ -86,10 +87,11 @@ def publish(
     tolerance: float = DEFAULT_TOLERANCE,
     offline_keys: Path | None = None,
     percent: float = 100.0,
+    plan: Plan | None = None,
     wrong_rate: float | None = None,
     progress: Progress | None = None,
 ) -> Publication:
-    """Publish the catalog as it is now with `model`, and offer it to `percent` of the stable channel.
+    """Publish the catalog as it is now with `model`, and offer it to `percent` of the devices or by a `plan`.
 
     Each store's devices get what is sold there. The model's files of the `targets` are shipped
     (`cloud.shipping`), if none of them lost more than `tolerance` points of recall. Where nothing that
@@ -105,11 +107,12 @@ def publish(
         BadNetwork: a model file that devices could not run.
         NotCertified: a model file that was not shown to be the same network.
         ModelBroken, RuntimeMissing, Incompatible: the model does not run here.
-        BadSetting: a percentage that is not one, or a rate of wrong answers that was not calibrated.
+        BadSetting: no percentage, a canary that is no store, or a rate of wrong answers that nobody
+            calibrated.
         StorageUnusable: a key, the database or a folder cannot be used; devices keep what they have.
         NoSpace: the disk is full; devices keep what they have.
     """
-    with _Desk.open(workspace, offline_keys, percent) as desk:
+    with _Desk.open(workspace, offline_keys, plan or Plan.parse(percent=percent)) as desk:
         shipment = choose_files(model, targets, tolerance)
         catalog = Catalog(workspace.sessions(), workspace.photo_storage())
         fitted = fit_catalog(
@@ -139,7 +142,12 @@ def publish(
 
 
 def publish_content_of(
-    workspace: Workspace, version: int, *, offline_keys: Path | None = None, percent: float = 100.0
+    workspace: Workspace,
+    version: int,
+    *,
+    offline_keys: Path | None = None,
+    percent: float = 100.0,
+    plan: Plan | None = None,
 ) -> Publication:
     """Publish what release `version` said under a new number: its models, its products, its decisions.
 
@@ -150,7 +158,7 @@ def publish_content_of(
         NoRelease: there was no such release, or its files are kept no more.
         StorageUnusable, NoSpace: as `publish`; devices keep what they have.
     """
-    with _Desk.open(workspace, offline_keys, percent) as desk:
+    with _Desk.open(workspace, offline_keys, plan or Plan.parse(percent=percent)) as desk:
         wanted = {name for name, _ in desk.wanted()}
         made: list[_Made] = []
         for name, latest in sorted(desk.latest.items()):
@@ -212,7 +220,7 @@ class _Desk:
 
     workspace: Workspace
     keys: Path
-    percent: float
+    plan: Plan
     stores: Stores
     releases: Releases
     rollouts: Rollouts
@@ -222,7 +230,7 @@ class _Desk:
 
     @classmethod
     @contextmanager
-    def open(cls, workspace: Workspace, offline_keys: Path | None, percent: float) -> Iterator["_Desk"]:
+    def open(cls, workspace: Workspace, offline_keys: Path | None, plan: Plan) -> Iterator["_Desk"]:
         sessions = workspace.sessions()
         releases, stores = Releases(sessions), Stores(sessions)
         keys = offline_keys or workspace.keys
@@ -231,14 +239,16 @@ class _Desk:
         ):
             # Looked at before the long work: a key on a stick is easily forgotten.
             signing.check_publishing_keys(workspace.metadata, keys, workspace.keys)
+            rollouts = Rollouts(sessions)
+            rollouts.check(plan)
             latest = releases.latest_of_each()
             yield cls(
                 workspace,
                 keys,
-                percent,
+                plan,
                 stores,
                 releases,
-                Rollouts(sessions),
+                rollouts,
                 latest,
                 stores.awaited(),
                 _next_version(workspace, latest.values()),
@@ -287,7 +297,7 @@ class _Desk:
         if not made:
             newest = max(each.version for each in self.latest.values())
             if self.rollouts.get(newest) is None:  # the last publish was killed just before its offer
-                self.rollouts.start(newest, self.percent)
+                self.rollouts.start(newest, plan=self.plan)
             return tuple(each for _, each in sorted(self.latest.items()))
         published = tuple(each.published for each in made)
         offered = offerable(self.releases, self.rollouts, published)
@@ -303,7 +313,7 @@ class _Desk:
             keep=kept.__contains__,
         )
         self.releases.record(*published)
-        self.rollouts.start(self.version, self.percent)
+        self.rollouts.start(self.version, plan=self.plan)
         for each in published:
             self.stores.arrived(each.assortment, each.version)
         prune_files(self.workspace.files, self.releases, offered)
@@ -372,9 +382,7 @@ class _Maker:
         sold = [each for each in self.fitted.references if each.sku in content.products]
         held = previous.release if previous is not None else None
         candidates = golden_candidates(sold, self.photos, held)
-        whole = with_golden(
-            assembled, candidates, self.rehearsal.matchers(assembled.release), previous=previous
-        )
+        whole = with_golden(assembled, candidates, self.rehearsal.matchers(assembled), previous=previous)
         return whole, [(golden, whole.files[golden.photo]) for golden in whole.release.golden]
 
 

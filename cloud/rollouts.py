@@ -138,11 +138,7 @@ class Rollouts:
             known = select(ReleaseRow.version).where(ReleaseRow.version == version).limit(1)
             if session.scalar(known) is None:
                 raise NoRelease(f"release {version} was never published: see `rollout status`")
-            stores = set(session.scalars(select(StoreRow.name).where(StoreRow.name.in_(plan.canary))))
-            if unknown := sorted(set(plan.canary) - stores):
-                raise BadSetting(
-                    f"there is no store {unknown[0]!r} to be a canary: `store list` shows those there are"
-                )
+            _check_canary(session, plan)
             row = session.get(RolloutRow, (channel, version))
             if row is None:
                 row = RolloutRow(channel=channel, version=version, started=now())
@@ -156,6 +152,16 @@ class Rollouts:
             how = f"in stages: {plan.told}" if plan.staged else f"to {plan.stages[0]:g} %"
             _note(session, row, "start", PERSON, how + (", in shadow first" if plan.shadow else ""))
             return read_rollout(row)
+
+    def check(self, plan: Plan) -> None:
+        """Look whether a rollout can go by a plan, before there is anything to let out.
+
+        Raises:
+            BadSetting: a canary is no store.
+            StorageUnusable: the database refused.
+        """
+        with transaction(self._sessions) as session:
+            _check_canary(session, plan)
 
     def pause(self, version: int | None = None, channel: str = STABLE) -> Rollout:
         """Offer a release to no further devices for now (by default the newest one).
@@ -340,6 +346,14 @@ def reaches(rollout: Rollout, device: str, store: str | None) -> bool:
     )
 
 
+def _check_canary(session: Session, plan: Plan) -> None:
+    stores = set(session.scalars(select(StoreRow.name).where(StoreRow.name.in_(plan.canary))))
+    if unknown := sorted(set(plan.canary) - stores):
+        raise BadSetting(
+            f"there is no store {unknown[0]!r} to be a canary: `store list` shows those there are"
+        )
+
+
 def _after(rollout: Rollout, decision: Decision) -> dict[str, Any]:
     """Return what a decision changes in the row."""
     moment = now()
@@ -394,7 +408,7 @@ def _wanted(session: Session, version: int | None, channel: str, *, aborted_too:
 def _aborted(version: int) -> BadSetting:
     return BadSetting(
         f"the rollout of release {version} was aborted for good: publish a new release "
-        "(earlier content comes back under a new number)"
+        "(`publish --content-of VERSION` brings earlier content back)"
     )
 
 

@@ -1,11 +1,13 @@
 """`shelfsight-cloud publish`: make, sign and offer a release of the catalog as it is now."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from cloud.bundled import find_model
 from cloud.commands.options import data_option, json_option, open_workspace, print_json, progress_bar
+from cloud.commands.plan_options import plan_of, plan_options
 from cloud.publishing import Publication, publish, publish_content_of
 from cloud.shipping import EVERY_TARGET, TARGETS, LeftOut, ShippedFile
 from edge.certificate import DEFAULT_TOLERANCE
@@ -42,13 +44,6 @@ from edge.model import open_model
     help="The folder with the offline key targets.pem, when it is not in the data folder.",
 )
 @click.option(
-    "--percent",
-    type=click.FloatRange(0, 100),
-    default=100.0,
-    show_default=True,
-    help="The share of the devices that are offered the release.",
-)
-@click.option(
     "--wrong-rate",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="How many of the answers given as match may be wrong, such as 0.005 (default: what the model says).",
@@ -59,6 +54,7 @@ from edge.model import open_model
     metavar="VERSION",
     help="Publish what this earlier release said, under a new number; the catalog is not looked at.",
 )
+@plan_options
 @data_option
 @json_option
 def command(
@@ -67,24 +63,27 @@ def command(
     targets: tuple[str, ...],
     tolerance: float,
     offline_keys: Path | None,
-    percent: float,
     wrong_rate: float | None,
     content_of: int | None,
     data: Path,
     as_json: bool,
+    **rollout: Any,
 ) -> None:
     """Publish the catalog: embed its photos, make a release, sign it, and offer it to devices.
 
     Photos that were embedded before are not embedded again, and where nothing has changed no release is made.
     It can be stopped at any time and run again: devices have the old release until the new one is signed.
 
+    It is offered to everybody at once, to --percent of the devices, or in --stages that follow each other by
+    themselves while all is well, beginning with the --canary stores: see `rollout start --help`.
+
     With --wrong-rate, answers that are less sure than that allows are given as "unsure", with a short list.
     """
-    workspace = open_workspace(data)
+    workspace, plan = open_workspace(data), plan_of(rollout)
     if content_of is not None:
         if model_folder or targets or wrong_rate is not None:
             raise click.UsageError("--content-of brings its own model and decisions: leave out theirs")
-        publication = publish_content_of(workspace, content_of, offline_keys=offline_keys, percent=percent)
+        publication = publish_content_of(workspace, content_of, offline_keys=offline_keys, plan=plan)
         _show(publication, as_json)
         return
     model = open_model(find_model(model_folder, workspace))
@@ -95,7 +94,7 @@ def command(
             targets=targets,
             tolerance=tolerance,
             offline_keys=offline_keys,
-            percent=percent,
+            plan=plan,
             wrong_rate=wrong_rate,
             progress=progress,
         )

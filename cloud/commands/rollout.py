@@ -100,14 +100,14 @@ def abort(version: int | None, data: Path, as_json: bool) -> None:
     """Offer release VERSION (or the newest) to nobody any more, for good.
 
     Devices that have it keep it until another is published. No device ever goes back to a lower number:
-    earlier content is brought back by publishing it under a new one.
+    earlier content is brought back by `publish --content-of VERSION`, under a new one.
     """
     rollout = _rollouts(data).abort(version)
     _tell(rollout, as_json)
     if not as_json:
         click.echo(
-            f"Devices that have release {rollout.version} keep it. To bring the content before it back, "
-            "publish it anew: it gets the next number."
+            f"Devices that have release {rollout.version} keep it. To bring earlier content back to them, "
+            "publish it under a new number: shelfsight-cloud publish --content-of VERSION"
         )
 
 

@@ -285,5 +285,5 @@ def test_rollout_status_tells_stage_reason_and_steps(workspace: Workspace) -> No
     assert "paused" in run("pause")
     assert '"state": "active"' in run("resume", "--json")
     aborted = run("abort")
-    assert "publish it anew: it gets the next number" in aborted
+    assert "publish --content-of VERSION" in aborted
     assert "abort by a person" not in run("status"), "only steps with a reason"

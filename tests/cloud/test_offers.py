@@ -10,6 +10,7 @@ from sqlalchemy import event
 
 from cloud.fleet import DeviceInfo, Fleet
 from cloud.offers import Offer, Offers
+from cloud.publishing import publish
 from cloud.releases import PublishedRelease, Releases
 from cloud.rollout_devices import RolloutDevices
 from cloud.rollout_rules import Plan
@@ -17,6 +18,7 @@ from cloud.rollouts import Rollouts, in_share
 from cloud.stores import Store, Stores
 from cloud.times import now
 from cloud.workspace import Workspace
+from edge.errors import BadSetting
 from edge.model import Model
 from tests.edge.release_maker import make_release
 
@@ -241,3 +243,17 @@ def test_a_file_that_only_looks_like_a_manifest_is_everybodys(
     (workspace.files / name).write_bytes(data)
     with client.get(f"/v1/files/{name}") as answer:
         assert answer.status_code == 200
+
+
+@pytest.mark.usefixtures("catalog")
+def test_a_release_is_published_in_stages_or_not_at_all(
+    workspace: Workspace, tiny_model: Model, offers: Offers
+) -> None:
+    plan = Plan.parse("canary,100", ["mitte"])
+    with pytest.raises(BadSetting, match="no store 'mitte'"):
+        publish(workspace, tiny_model, plan=plan)
+    assert Releases(workspace.sessions()).latest() is None
+    Stores(workspace.sessions()).put(Store("mitte"))
+    publish(workspace, tiny_model, plan=plan)
+    assert offers.offer("d-1", "mitte", None) == Offer(1, "mitte")
+    assert offers.offer("d-1", None, None).version is None
