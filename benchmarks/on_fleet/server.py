@@ -1,7 +1,7 @@
 """What ten thousand devices cost the server: a heartbeat and a question for the timestamp a minute from each.
 
-The server is `shelfsight-cloud serve` in a process of its own, once on SQLite and once on PostgreSQL; the devices are
-played by another process (`visits.py`), for a minute, after a few seconds that do not count.
+The server is `shelfsight-cloud serve` in a process of its own, once on SQLite and once on PostgreSQL; the
+devices are played by another process (`visits.py`), for a minute, after a few seconds that do not count.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ QUICK = Size(devices=200, poll_s=1.2, warm_s=0.5, seconds=3.0)
 
 
 def measure(scratch: Path, *, quick: bool = False) -> dict[str, object]:
-    """Return `server.poll_p99_ms`, `server.errors` and `server.cpu` (the worse of the two databases), and each."""
+    """Return `server.poll_p99_ms`, `server.errors` and `server.cpu`: the worse database's, and each one's."""
     size = QUICK if quick else Size()
     told: dict[str, object] = {"server.devices": size.devices}
     results = {}
@@ -87,6 +87,7 @@ def _measure_one(folder: Path, url: str | None, size: Size) -> dict[str, Any]:
         "poll_most_ms": round(float(every.max()), 1),
         "errors": sum(counted["errors"].values()),
         "error_kinds": counted["errors"],
+        "kept_lines": counted["kept_lines"],
         "requests_per_s": round(len(every) / size.seconds, 1),
         "cpu": round(cpu, 3),
         "memory_mib": memory,
