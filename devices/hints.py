@@ -75,7 +75,8 @@ class Hints:
         """Listen where `hints` (of `edge.heartbeat`) says; of release `current` no hint is needed."""
         self._current = current
         wanted = (enrollment, self._chosen(hints))
-        if self._listener is not None and self._listener.wanted == wanted:
+        listener = self._listener
+        if listener is not None and listener.wanted == wanted and listener.is_alive():
             return
         self.close()
         if wanted[1] is not None:

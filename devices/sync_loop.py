@@ -3,6 +3,7 @@
 import random
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from devices.bell import Bell
 from devices.device import Device
@@ -47,7 +48,8 @@ def sync_until(
             failures = 0
             wait = poll_wait_s(report.next_poll_s, chance)
             said(report)
-            hints.point(read_enrollment(device.settings.data), report.hints, report.current)
+            with suppress(ShelfsightError):  # it was enrolled a moment ago; else the next sync tells
+                hints.point(read_enrollment(device.settings.data), report.hints, report.current)
         bell.wait(wait, deaf=failures > 0)
     hints.close()
 

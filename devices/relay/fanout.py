@@ -52,22 +52,23 @@ class Fanout:
             return answer
         with self._lock:
             self._source, self._asked_at = _Source(address, token), time.monotonic()
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._listen, name="hints", daemon=True)
                 self._thread.start()
         return json.dumps({**record, "hints": {"sse": path}}).encode()
 
     def listen(self) -> Response:
         """Answer a device that wants to hear hints."""
-        mine: queue.Queue[bytes] = queue.Queue(16)
         with self._lock:
             if len(self._listeners) >= MOST_LISTENERS:
                 return Response(status=503, headers={"Retry-After": "60"})
-            self._listeners.add(mine)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return Response(self._lines(mine), mimetype="text/event-stream", headers=headers)
+        return Response(self._lines(), mimetype="text/event-stream", headers=headers)
 
-    def _lines(self, mine: "queue.Queue[bytes]") -> Iterator[bytes]:
+    def _lines(self) -> Iterator[bytes]:
+        mine: queue.Queue[bytes] = queue.Queue(16)
+        with self._lock:
+            self._listeners.add(mine)
         try:
             yield b": listening\n\n"
             while True:

@@ -13,9 +13,12 @@ from edge.disk import storage_error, write_atomically
 from edge.errors import ServerUnreachable, ShelfsightError
 from edge.transport import Exchanged
 
-FRESH_S = 1.0
+ABSENT_FRESH_S = 1.0
 NUMBERED_FRESH_S = 60.0
 """A numbered file never changes; it is asked for again all the same, or a wrong one would stay for ever."""
+
+AWAY_S = 2.0
+"""After it did not answer, the server is left alone for so long: ten devices are not to wait one by one."""
 
 MOST_FILES = 200
 MOST_BYTES = 16 * 1024 * 1024
@@ -44,6 +47,7 @@ class Metadata:
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
         self._asking: dict[str, threading.Lock] = {}
+        self._away_until = 0.0
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -62,10 +66,7 @@ class Metadata:
             asking = self._asking.setdefault(name, threading.Lock())
         with asking:  # ten devices that come at once are one question
             known = self._known.get(name)
-            fresh = (
-                FRESH_S if known is None or known.body is None or not name[0].isdigit() else NUMBERED_FRESH_S
-            )
-            if known is not None and time.monotonic() - known.at < fresh:
+            if known is not None and time.monotonic() - known.at < _fresh_s(name, known):
                 return known.body
             try:
                 return self._ask_again(name, known)
@@ -75,9 +76,12 @@ class Metadata:
                 return self._from_disk(name)
 
     def _ask_again(self, name: str, known: _Known | None) -> bytes | None:
+        if time.monotonic() < self._away_until:
+            raise ServerUnreachable("the server was away a moment ago")
         try:
             said = self._ask(name, known.etag if known else None)
         except ShelfsightError as error:
+            self._away_until = time.monotonic() + AWAY_S
             raise ServerUnreachable(str(error)) from error
         if said.status == 304 and known is not None:
             body, etag = known.body, known.etag
@@ -103,3 +107,13 @@ class Metadata:
             return (self._folder / name).read_bytes()
         except OSError:
             raise ServerUnreachable(f"the server is away, and {name} was never here") from None
+
+
+def _fresh_s(name: str, known: _Known) -> float:
+    """Say for how long an answer is as good as a new one.
+
+    The timestamp's is not at all: a device that was just told of a release would find nobody who signed it.
+    """
+    if not name[0].isdigit():
+        return 0.0
+    return ABSENT_FRESH_S if known.body is None else NUMBERED_FRESH_S
