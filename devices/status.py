@@ -14,6 +14,7 @@ from edge.errors import NotEnrolled, ShelfsightError
 from edge.index import IndexRecord
 from edge.local_products import LocalProduct, LocalProducts
 from edge.matcher import Matcher, Vectors, open_vectors
+from edge.segments import SegmentStack
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,10 @@ class DeviceStatus:
     """Who a device is, what it answers from, and how its last sync went.
 
     `variant` is run in `runtime` by `delegate`; where that is not the `wanted` one, `why` says so. `floor` is
-    the lowest release it will accept; `rows` counts vectors; `search` says how they are searched; `outbox`
+    the lowest release it will accept, `time_floor` the time before which it takes no signature to be valid;
+    `proven` is a release that passed its trial and answers beside the one in use, in the shadow; `refused`
+    says why each release was set aside. `rows` counts vectors, `segments` those of the base, of later
+    segments, and those that a later segment took away; `search` says how they are searched; `outbox`
     counts events that wait; `error` is the code of what keeps it from answering, `last_error` that of the
     last sync. `local` lists the products that this device was taught itself, and what became of them.
     What is not known is None.
@@ -35,6 +39,9 @@ class DeviceStatus:
     confirmed: tuple[int, ...]
     set_aside: tuple[int, ...]
     floor: int
+    time_floor: str | None
+    proven: int | None
+    refused: dict[str, str]
     model: str | None
     variant: str | None
     runtime: str | None
@@ -43,6 +50,7 @@ class DeviceStatus:
     why: str | None
     products: int | None
     rows: int | None
+    segments: dict[str, int]
     search: str | None
     outbox: int
     dropped: dict[str, int]
@@ -74,6 +82,12 @@ def device_status(device: Device) -> DeviceStatus:
         confirmed=installation.confirmed(),
         set_aside=tuple(sorted(installation.set_aside())),
         floor=installation.floor(),
+        time_floor=vectors.release.created if vectors else None,
+        proven=installation.proven_version(),
+        refused={
+            str(version): installation.set_aside_reason(version) or ""
+            for version in sorted(installation.set_aside())
+        },
         model=vectors.release.model if vectors else None,
         variant=execution.variant if execution else None,
         runtime=execution.runtime if execution else None,
@@ -82,6 +96,7 @@ def device_status(device: Device) -> DeviceStatus:
         why=execution.message or None if execution else None,
         products=len(vectors.stack.products) if vectors else None,
         rows=int(vectors.stack.alive.sum()) if vectors else None,
+        segments=_segments(vectors.stack) if vectors else {},
         search=search_method(vectors, installation.current()) if vectors else None,
         outbox=device.waiting(),
         dropped=device.dropped(),
@@ -90,6 +105,13 @@ def device_status(device: Device) -> DeviceStatus:
         error=error.code if error else None,
         local=_local(settings.data, installation.current_version()),
     )
+
+
+def _segments(stack: SegmentStack) -> dict[str, int]:
+    """Count the rows: of the base, of what came on top of it, and those that are not searched any more."""
+    later = stack.row_count - stack.base_row_count
+    dead = stack.row_count - int(stack.alive.sum())
+    return {"base": stack.base_row_count, "delta": later, "dead": dead, "files": len(stack.segments)}
 
 
 def _local(data: Path, release: int | None) -> tuple[dict[str, object], ...]:

@@ -30,7 +30,9 @@ def _words(value: object) -> str:
     if value is None or value in ((), {}):
         return "-"
     if isinstance(value, dict):
-        return ", ".join(f"{count} {kind}" for kind, count in value.items())
+        return ", ".join(
+            f"{kind}: {each}" if isinstance(each, str) else f"{each} {kind}" for kind, each in value.items()
+        )
     if isinstance(value, tuple) and isinstance(value[0], dict):
         return ", ".join(f"{each['sku']} ({each['state']}, {each['photos']} photos)" for each in value)
     if isinstance(value, tuple):

@@ -174,6 +174,8 @@ def test_status_says_what_answers(shelfsight: Shelfsight, data: Path) -> None:
     assert status["variant"] == "int8"
     assert status["runtime"].split()[0] in ("ai-edge-litert", "tflite-runtime", "tensorflow")
     assert status["search"] == "exact scan"
+    assert status["segments"] == {"base": 4, "delta": 0, "dead": 0, "files": 1}
+    assert (status["proven"], status["refused"], status["time_floor"][:4]) == (None, {}, "2026")
     in_words = shelfsight("status", "--data", data).stdout
     assert "release  1" in in_words
 

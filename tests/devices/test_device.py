@@ -9,10 +9,11 @@ import pytest
 from devices.config import Settings
 from devices.device import Device
 from devices.status import device_status
-from edge.errors import BadSetting, NoRelease, PhotoUnreadable, StepBack
+from edge.errors import BadSetting, NoRelease, PhotoUnreadable, StepBack, TrialSlow
 from edge.image import decode
 from edge.installation import Installation
 from edge.model import Model
+from edge.release import Release
 from tests.devices.conftest import SKUS, answered_by, events_of, install_release, pack, spoil
 from tests.edge.drawn_release import photograph
 from tests.edge.release_maker import Made, make_release, pack_photo
@@ -143,3 +144,25 @@ def test_a_release_whose_trial_was_cut_short_is_set_aside_at_the_next_start(
     told = [event for event in events_of(data) if event.kind == "rolled_back"]
     assert [(event.data["release"], event.data["to"]) for event in told] == [(2, 1)]
     assert device.recover() is None
+
+
+def test_a_status_says_which_releases_were_refused_and_why_and_what_answers_in_the_shadow(
+    device: Device, data: Path, release_folder: Path
+) -> None:
+    installation = Installation(data)
+    for version in (2, 3):
+        release = replace(Release.from_bytes((release_folder / "release.json").read_bytes()), version=version)
+        for entry in release.files:
+            (installation.staging(version) / entry.sha256).hardlink_to(release_folder / entry.sha256)
+        installation.install(release, release.to_bytes())
+    with pytest.raises(TrialSlow):
+        installation.try_out(2, _find_slow)
+    installation.prove(3, lambda _folder: None)
+    status = device_status(device)
+    assert (status.release, status.proven, status.set_aside) == (1, 3, (2,))
+    assert list(status.refused) == ["2"]
+    assert "too slow for this test" in status.refused["2"]
+
+
+def _find_slow(_folder: Path) -> None:
+    raise TrialSlow("too slow for this test")
