@@ -23,12 +23,14 @@ def command(data: Path) -> None:
         keep_database(data, url)
     signing.create_repository(workspace.metadata, workspace.keys)
     click.echo(f"{data} is ready; devices will trust the root key {signing.fingerprint(workspace.metadata)}")
+    root = signing.roles(workspace.metadata, workspace.keys)[0]
+    if len(root.files) > 1:
+        click.echo(
+            f"{len(root.files)} root keys lie together in {workspace.keys}, and {root.threshold} of them can "
+            "sign anything: before devices are in shops, move each to a stick of its own (docs/keys.md)."
+        )
     click.echo(
-        f"{workspace.keys} holds three root keys, two of which must sign, and the targets key: before "
-        "devices are in shops, move each root key to a stick of its own (docs/keys.md)."
-    )
-    click.echo(
-        f"Keep a copy of {workspace.keys} somewhere safe: without two root keys and the targets key "
+        f"Keep a copy of {workspace.keys} somewhere safe: without its root and targets keys "
         "no device of yours can be given another release."
     )
     click.echo("Next: shelfsight-cloud catalog import FOLDER")
