@@ -96,18 +96,17 @@ def find_concerns(matcher: Matcher, sku: str, looks: Sequence[Look]) -> list[Con
     Raises:
         ModelBroken: The network answers with nothing usable.
     """
-    judged = _Judged(matcher, sku, looks)
-    concerns = []
-    for place, look in enumerate(looks):
-        problem = quality_problem(look.picture)
-        if problem is not None:
-            sentence = f"{look.name} {_QUALITY[problem]}"
-            concerns.append(Concern("quality", look.name, None, "", None, sentence))
-            continue  # whatever it resembles means nothing
-        found = judged.likeness(place) or judged.strangeness(place)
-        if found is not None:
-            concerns.append(found)
-    return concerns
+    problems = {look.name: quality_problem(look.picture) for look in looks}
+    # What a bad photo resembles means nothing: it is compared with nothing, and nothing with it.
+    good = [look for look in looks if problems[look.name] is None]
+    judged = _Judged(matcher, sku, good)
+    concerns = [
+        Concern("quality", name, None, "", None, f"{name} {_QUALITY[problem]}")
+        for name, problem in problems.items()
+        if problem is not None
+    ]
+    found = (judged.likeness(place) or judged.strangeness(place) for place in range(len(good)))
+    return concerns + [each for each in found if each is not None]
 
 
 class _Judged:
@@ -119,7 +118,8 @@ class _Judged:
         self._sku = sku
         self._looks = looks
         known = matcher.stack.vectors(matcher.stack.rows_of(sku))
-        self._references = np.concatenate([known, np.array([look.reference for look in looks], np.float32)])
+        new = np.array([look.reference for look in looks], np.float32).reshape(len(looks), known.shape[1])
+        self._references = np.concatenate([known, new])
         self._known = len(known)
 
     def likeness(self, place: int) -> Concern | None:
