@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import wraps
 from typing import Any, Final, ParamSpec, TypeVar
 
-from flask import Blueprint, Response, abort, json, jsonify, request, send_file
+from flask import Blueprint, Response, abort, g, json, jsonify, request, send_file
 
 from cloud import signing
 from cloud.database import has_nul
@@ -103,7 +103,7 @@ def for_the_device(view: Callable[_Arguments, _Answer]) -> Callable[_Arguments, 
         token = _token()
         if not token:
             raise AccessDenied("a device proves itself by `Authorization: Bearer TOKEN`: enroll it first")
-        rooms().fleet.authenticate(str(kwargs["device"]), token)
+        g.store = rooms().fleet.authenticate(str(kwargs["device"]), token)
         return view(*args, **kwargs)
 
     return guarded
@@ -126,7 +126,7 @@ def heartbeat(device: str) -> Response:
     set_aside = status.get("set_aside")
     offer = here.offers.offer(
         device,
-        here.fleet.store_of(device),
+        g.store,
         release,
         set_aside=set_aside if isinstance(set_aside, list) else (),
     )

@@ -176,18 +176,21 @@ class Fleet:
             )
         return device, token
 
-    def authenticate(self, device: str, token: str) -> None:
-        """Check that a token is the device's own.
+    def authenticate(self, device: str, token: str) -> str | None:
+        """Check that a token is the device's own; return its store, None if it has none.
 
         Raises:
             AccessDenied: there is no such device, or it has another token.
             StorageUnusable: the database refused.
         """
         with transaction(self._sessions) as session:
-            row = session.get(DeviceRow, device)
-            expected = row.token_sha256 if row is not None else _sha256("")
+            # Two columns: a status is a kilobyte, and this is asked ten thousand times a minute.
+            query = select(DeviceRow.token_sha256, DeviceRow.store).where(DeviceRow.id == device)
+            row = session.execute(query).one_or_none()
+        expected = row[0] if row is not None else _sha256("")
         if not hmac.compare_digest(expected, _sha256(token)) or row is None:
             raise AccessDenied(f"device {device[:40]!r} is not known here: enroll it again with a new code")
+        return row[1]
 
     def by_token(self, token: str) -> Device | None:
         """Return the device that a token belongs to, or None.
@@ -209,15 +212,6 @@ class Fleet:
             return [
                 _device(row) for row in session.scalars(select(DeviceRow).where(DeviceRow.store == store))
             ]
-
-    def store_of(self, device: str) -> str | None:
-        """Return the store of a device, None if it has none.
-
-        Raises:
-            StorageUnusable: the database refused.
-        """
-        with transaction(self._sessions) as session:
-            return session.scalar(select(DeviceRow.store).where(DeviceRow.id == device))
 
     def remove(self, device: str) -> None:
         """Forget a device: its token opens nothing any more, and what it told is kept.
