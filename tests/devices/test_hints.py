@@ -1,7 +1,10 @@
 """Hints: they ring the loop awake, soon and not too often, and their line never harms the poll."""
 
+import getpass
 import queue
 import random
+import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +18,9 @@ from devices.bell import Bell
 from devices.config import Settings, load_settings
 from devices.enrollment import Enrollment
 from devices.hints import BURST, LONGEST_SPREAD_S, Hint, Hints, sse_place
-from edge.errors import BadSetting
+from devices.hints_mqtt import mqtt_hints
+from edge.errors import BadSetting, ServerUnreachable
+from tests.edge.tls_server import write_certificate
 from tools.servers import mosquitto_program, running_mosquitto
 
 RELEASE = b'event: release\ndata: {"version": 2, "spread_s": 0}\n\n'
@@ -218,12 +223,40 @@ def test_a_broker_rings_too(broker: int, bell: Bell, tmp_path: Path) -> None:
         hints.close()
 
 
+# paho-mqtt leaves the socket of a refused certificate to the collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_broker_shows_a_certificate_where_the_server_says_so(trusted: bool, tmp_path: Path) -> None:
+    program = mosquitto_program()
+    if program is None:
+        pytest.skip("Mosquitto is not installed")
+    certificate, port = write_certificate(tmp_path, days=9), free_port()
+    configuration = tmp_path / "mosquitto.conf"
+    configuration.write_text(
+        f"listener {port} 127.0.0.1\nallow_anonymous true\nuser {getpass.getuser()}\n"
+        f"certfile {certificate}\nkeyfile {certificate}\n"
+    )
+    settings = replace(Settings(data=tmp_path), hints="mqtt", mqtt_ca=str(certificate) if trusted else "")
+    place = {"host": "127.0.0.1", "port": port, "topic": "releases", "tls": True}
+    stood = threading.Event()
+    with subprocess.Popen([program, "-c", configuration], stderr=subprocess.DEVNULL) as process:
+        try:
+            _wait_for(lambda: _listens(port))
+            lines = mqtt_hints(place, settings, "d-1", stood.set, closed=stood)
+            if trusted:
+                assert list(lines) == []  # it stood, and was closed then
+            else:
+                with pytest.raises(ServerUnreachable, match="certificate"):
+                    list(lines)
+            assert stood.is_set() == trusted
+        finally:
+            process.terminate()
+
+
 @pytest.mark.parametrize(
     "place", [None, {}, {"host": "h", "port": 0, "topic": "t"}, {"host": "h", "port": 1}]
 )
 def test_what_is_no_broker_is_refused(place: object, tmp_path: Path) -> None:
-    from devices.hints_mqtt import mqtt_hints
-
     with pytest.raises(BadSetting, match="no broker"):
         next(mqtt_hints(place, Settings(data=tmp_path), "d", lambda: None, threading.Event()))
 
@@ -233,3 +266,14 @@ def _wait_for(happens: Callable[[], bool]) -> None:
     while not happens():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
