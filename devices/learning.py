@@ -171,19 +171,21 @@ def rebuild(local: LocalProducts, matcher: "Matcher", at_once: int | None = None
 
 
 def tell_proposals(device: "Device") -> None:
-    """Put the events of what was proposed and not told yet into the outbox.
+    """Put the events of what was proposed into the outbox, until the server has taken their photos.
 
-    A kill in between has an event told twice, under one id, which the outbox and the server know by.
+    It takes photos of what it was told of alone, so an event that a full outbox dropped is told again. Outbox
+    and server know an event by its id: told twice, it counts once.
 
     Raises:
         NoSpace, StorageUnusable: The outbox or the device folder cannot be written.
     """
     local = LocalProducts(device.settings.data)
-    untold = [each for each in local.all() if each.state == "proposed" and not each.told]
+    untold = [each for each in local.all() if each.state == "proposed" and (not each.told or each.unsent)]
     for each in untold:
         with device.outbox() as outbox:
             outbox.add(each.to_event(device.device_id() or device.settings.name))
-        local.update(each.id, lambda now: replace(now, told=True))
+        if not each.told:
+            local.update(each.id, lambda now: replace(now, told=True))
 
 
 def send_photos(device: "Device", transport: "Transport", path: str) -> int:

@@ -20,7 +20,7 @@ from edge.matcher import Matcher
 from edge.quality import quality_problem
 from edge.reference import embed_reference
 
-KINDS: Final = ("look_alike", "close", "stranger", "quality", "same_gtin", "same_photo")
+KINDS: Final = ("look_alike", "close", "odd", "quality", "same_gtin", "same_photo")
 
 _QUALITY: Final = {
     "too_dark": "is nearly black: take it again with light",
@@ -52,7 +52,7 @@ class Concern:
 
     Attributes:
         kind: One of `KINDS`: `look_alike` (would be answered as another product), `close` (another would make
-            the answer unsure), `stranger` (does not resemble the other photos), `quality`, `same_gtin`,
+            the answer unsure), `odd` (does not resemble the other photos), `quality`, `same_gtin`,
             `same_photo`.
         photo: Which photo, empty where it is about the product.
         sku: The other product, None where there is none.
@@ -105,7 +105,7 @@ def find_concerns(matcher: Matcher, sku: str, looks: Sequence[Look]) -> list[Con
         for name, problem in problems.items()
         if problem is not None
     ]
-    found = (judged.likeness(place) or judged.strangeness(place) for place in range(len(good)))
+    found = (judged.likeness(place) or judged.oddness(place) for place in range(len(good)))
     return concerns + [each for each in found if each is not None]
 
 
@@ -139,7 +139,7 @@ class _Judged:
         close = decision.confidences([own, other.score])[0] < decision.match_confidence
         return self._concern("close", look, other) if close else None
 
-    def strangeness(self, place: int) -> Concern | None:
+    def oddness(self, place: int) -> Concern | None:
         """Say whether this photo does not resemble the others, which resemble each other."""
         similarities = self._similarities(place)
         if len(similarities) == 0 or float(similarities.max()) >= self._decision.unknown_similarity:
@@ -149,7 +149,7 @@ class _Judged:
             f"{look.name} does not resemble the other photos (similarity {similarities.max():.2f} at most): "
             "is it of the same product?"
         )
-        return Concern("stranger", look.name, None, "", float(similarities.max()), sentence)
+        return Concern("odd", look.name, None, "", float(similarities.max()), sentence)
 
     def _similarities(self, place: int) -> NDArray[np.float32]:
         """Compare a photo with the references of its own product but for itself, float32 (n,)."""

@@ -16,7 +16,7 @@ from devices.device import Device
 from devices.execution import Execution
 from devices.kiosk.app import create_app
 from devices.kiosk.station import Station
-from devices.learning import learn, settle, waiting_proposals
+from devices.learning import learn, settle, tell_proposals, waiting_proposals
 from edge.errors import BadProduct, BadSetting, PhotoUnreadable
 from edge.heartbeat import Settled
 from edge.image import decode, encode_jpeg
@@ -159,6 +159,22 @@ def test_it_is_proposed_once_unless_it_is_to_stay_here(device: Device) -> None:
     assert [each.state for each in local.all()] == ["proposed", "kept"]
     assert len(local.all()[0].unsent) == 3
     assert local.all()[1].unsent == ()
+
+
+def test_an_event_that_the_outbox_lost_is_told_again_until_the_photos_are_there(device: Device) -> None:
+    learn(device, NEW, PHOTOS)
+    (event,) = events_of(device.settings.data)
+    with device.outbox() as outbox:
+        outbox.acknowledge([event.id])
+    tell_proposals(device)
+    tell_proposals(device)
+    assert events_of(device.settings.data) == [event]
+    local = LocalProducts(device.settings.data)
+    local.update(event.id, lambda now: replace(now, sent=frozenset(now.photos)))
+    with device.outbox() as outbox:
+        outbox.acknowledge([event.id])
+    tell_proposals(device)
+    assert events_of(device.settings.data) == []
 
 
 def test_a_product_is_let_go_by_the_release_that_has_it_and_never_before(device: Device) -> None:

@@ -52,7 +52,7 @@ def test_a_photo_of_another_product_is_named_among_good_ones(matcher: Matcher) -
     assert kinds(matcher, *good, seen(PACKS["known 3"], 9)) == [("look_alike", "photo 4", "known 3")]
 
 
-def test_a_photo_that_resembles_none_of_the_others_is_a_stranger(matcher: Matcher) -> None:
+def test_a_photo_that_resembles_none_of_the_others_is_the_odd_one(matcher: Matcher) -> None:
     good = looks(matcher, *(seen(draw_pack(77), seed) for seed in range(3)))
     (odd,) = looks(matcher, seen(draw_pack(77), 5))
     # As no drawn pack is: at right angles to the others and to everything known.
@@ -61,7 +61,7 @@ def test_a_photo_that_resembles_none_of_the_others_is_a_stranger(matcher: Matche
     apart = np.linalg.svd(rest)[2][-1].astype(np.float32)
     stray = replace(odd, name="stray", query=replace(odd.query, vector=apart), reference=apart)
     (found,) = find_concerns(matcher, "new", [*good, stray])
-    assert (found.kind, found.photo, found.sku) == ("stranger", "stray", None)
+    assert (found.kind, found.photo, found.sku) == ("odd", "stray", None)
     assert "same product" in found.sentence
 
 
