@@ -202,17 +202,6 @@ class Fleet:
             row = session.scalar(select(DeviceRow).where(DeviceRow.token_sha256 == _sha256(token)))
             return None if row is None else _device(row)
 
-    def of_store(self, store: str) -> list[Device]:
-        """Return the devices of a store.
-
-        Raises:
-            StorageUnusable: the database refused.
-        """
-        with transaction(self._sessions) as session:
-            return [
-                _device(row) for row in session.scalars(select(DeviceRow).where(DeviceRow.store == store))
-            ]
-
     def remove(self, device: str) -> None:
         """Forget a device: its token opens nothing any more, and what it told is kept.
 

@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from cloud.database import transaction
-from cloud.fleet import Device, Fleet
+from cloud.fleet import Fleet
 from cloud.releases import ReleaseRow
 from cloud.rollout_devices import RolloutDevices, Sighting, Standing
 from cloud.rollouts import STABLE, Rollout, RolloutRow, reaches, read_rollout
@@ -27,9 +27,6 @@ from cloud.windows import Window, chosen
 from edge.disk import storage_error
 from edge.errors import BadManifest, BadSetting, FormatTooNew
 from edge.release import Release
-
-RELAY: Final = "relay"
-"""The device class of a store's relay: it may fetch whatever a device of its store is offered."""
 
 _FRESH_S: Final = 0.1
 _NOTED_EVERY_S: Final = 1.0
@@ -182,9 +179,10 @@ class Offers:
         return known is None or known in self._read().public or known in self._read(_DENIED_AGAIN_S).public
 
     def may_have(self, sha256: str, token: str) -> bool:
-        """Say whether who has this token may have a manifest that is not everybody's.
+        """Say whether the device with this token may have a manifest that is not everybody's.
 
-        A device may if it runs the release, or is or was offered it; a relay if a device of its store may.
+        It may if it runs the release, is offered it now, or was. A relay has no share of its own: it shows
+        the token of the device that asks it.
 
         Raises:
             StorageUnusable: the database refused.
@@ -192,19 +190,10 @@ class Offers:
         version, device = self._versions.get(sha256), self._fleet.by_token(token)
         if version is None or device is None:
             return False
-        whose = [device]
-        if device.device_class == RELAY and device.store is not None:
-            whose += self._fleet.of_store(device.store)
-            if self._devices.was_offered(version, store=device.store):
-                return True
-        running = self._read(_DENIED_AGAIN_S)
-        return any(self._is_or_was_offered(each, version, running) for each in whose)
-
-    def _is_or_was_offered(self, device: Device, version: int, running: _Running) -> bool:
-        if device.release == version:
+        if device.release == version or self._devices.was_offered(version, device.id):
             return True
-        offered = _choose(running, device.id, device.store, device.release, now())
-        return offered.version == version or self._devices.was_offered(version, device=device.id)
+        running = self._read(_DENIED_AGAIN_S)
+        return _choose(running, device.id, device.store, device.release, now()).version == version
 
     def _version_of(self, sha256: str, path: Path) -> int | None:
         """Return the release whose manifest a file is: 0 if it is not known yet, None if the file is none."""

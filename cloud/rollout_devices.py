@@ -65,16 +65,14 @@ class RolloutDevices:
         with transaction(self._sessions) as session:
             _note(session, sightings)
 
-    def was_offered(self, version: int, *, device: str | None = None, store: str | None = None) -> bool:
-        """Say whether a device, or any device of a store, was ever offered a release.
+    def was_offered(self, version: int, device: str) -> bool:
+        """Say whether a device was ever offered a release.
 
         Raises:
             StorageUnusable: the database refused.
         """
-        query = select(RolloutDeviceRow.version).where(RolloutDeviceRow.version == version).limit(1)
-        whose = RolloutDeviceRow.device == device if device is not None else RolloutDeviceRow.store == store
         with transaction(self._sessions) as session:
-            return session.scalar(query.where(whose)) is not None
+            return session.get(RolloutDeviceRow, (version, device)) is not None
 
     def failures(self, versions: Iterable[int]) -> dict[int, dict[str, int]]:
         """Count, by release, the devices on which it failed, by the code of what went wrong.

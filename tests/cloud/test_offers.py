@@ -137,7 +137,7 @@ def test_it_is_noted_once_who_was_offered_it_and_what_became_of_it(
     device = next(f"d-{number}" for number in range(99) if in_share(2, f"d-{number}", 50))
     devices = RolloutDevices(workspace.sessions())
     assert offers.offer(device, None, 1).version == 2
-    assert devices.was_offered(2, device=device), "a device alone must not wait for the next one to be noted"
+    assert devices.was_offered(2, device), "a device alone must not wait for the next one to be noted"
     offers.offer(device, None, 2)
     offers.offer(device, None, 1)
     offers.flush()
@@ -209,30 +209,6 @@ def test_nobody_outside_the_share_gets_the_manifest(
     rollouts.pause()
     time.sleep(0.15)  # what runs is read so often
     assert ask(outside)[0] == 404
-
-
-def test_a_relay_may_have_what_a_device_of_its_store_may(
-    client: FlaskClient, workspace: Workspace, manifest: str
-) -> None:
-    sessions = workspace.sessions()
-    fleet = Fleet(sessions)
-    for store in ("mitte", "nord"):
-        Stores(sessions).put(Store(store))
-    answers = {}
-    Releases(sessions).record(
-        PublishedRelease(2, now(), manifest, "tiny", "0" * 16, 6, 18, 4, 5000, 400, "mitte"),
-        PublishedRelease(2, now(), "0" * 64, "tiny", "0" * 16, 6, 18, 4, 5000, 400, "nord"),
-    )
-    Rollouts(sessions).start(2, plan=Plan.parse("canary,100", ["mitte"]))
-    for store in ("mitte", "nord"):
-        code = fleet.new_code("ABCDEFGHIJ", store=store)
-        fleet.enroll(code, DeviceInfo("Kiosk", "kiosk", "0.1.0"))
-        code = fleet.new_code("ABCDEFGHIJ", store=store)
-        _, token = fleet.enroll(code, DeviceInfo("Relay", "relay", "0.1.0"))
-        headers = {"Authorization": f"Bearer {token}"}
-        with client.get(f"/v1/files/{manifest}", headers=headers) as answer:
-            answers[store] = answer.status_code
-    assert answers == {"mitte": 200, "nord": 404}
 
 
 def test_a_file_that_only_looks_like_a_manifest_is_everybodys(
