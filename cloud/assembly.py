@@ -27,7 +27,7 @@ from edge.model import Model, Variant
 from edge.products import Product
 from edge.recipe import IndexRecipe
 from edge.release import FileEntry, Golden, Release
-from edge.segments import Content, SegmentStack, encode_base, encode_delta, quantize_rows
+from edge.segments import Content, Segment, SegmentStack, encode_base, encode_delta, quantize_rows
 
 DELTA_SHARE: Final = 0.25  # deltas together may weigh this much of a base before they are folded into one
 MOST_DELTAS: Final = (
@@ -53,7 +53,8 @@ class RefusedPhoto:
 class EmbeddedCatalog:
     """The catalog in the vectors of one embedding space, and what it took to get there.
 
-    `vectors` are those of its photos by their SHA-256, float32 (D,), before they became rows of the content.
+    `vectors` are those of its photos by their SHA-256, float32 (D,), before they became rows of the content;
+    none where only rows were asked for.
     """
 
     content: Content
@@ -75,12 +76,14 @@ class Previous:
 class Assembled:
     """A release that is ready to be signed: its manifest, and the bytes of every file in it by SHA-256.
 
-    `whole` is the merged content as one base, which devices fall back to; it is none of the files.
+    `whole` is the merged content as one base, which devices fall back to; it is none of the files. `opened`
+    are those of its segments that are open already.
     """
 
     release: Release
     files: Mapping[str, bytes]
     whole: bytes = field(default=b"", repr=False)
+    opened: tuple[Segment, ...] = field(default=(), repr=False)
 
 
 def embed_catalog(
@@ -131,6 +134,55 @@ def embed_catalog(
         },
     )
     return EmbeddedCatalog(content, known, embedded.made, len(known) - embedded.made, tuple(refused))
+
+
+def embed_rows(
+    model: Model,
+    variant: Variant,
+    *,
+    products: Iterable[Product],
+    references: Sequence[ReferencePhoto],
+    photos: PhotoStorage,
+    cache: EmbeddingCache,
+    progress: Progress | None = None,
+) -> EmbeddedCatalog:
+    """Do what `embed_catalog` does, without the vectors: of a known photo only its row is read.
+
+    Raises:
+        ModelBroken, RuntimeMissing, StorageUnusable: as `embed_catalog`.
+    """
+    known = dict(cache.known_rows(variant.sha256, model.row_scale))
+    missing = {each.sha256 for each in references if each.sha256 not in known}
+    pictures = fitted_pictures(photos, missing, model.input_size)
+    embedded = embed_references(model, variant, pictures, cache=cache, progress=progress)
+    if embedded.vectors:
+        names, vectors = list(embedded.vectors), np.stack(list(embedded.vectors.values()))
+        quantized = quantize_rows(vectors, model.row_scale)
+        fresh = {name: row.tobytes() for name, row in zip(names, quantized, strict=True)}
+        cache.keep_rows(variant.sha256, model.row_scale, fresh)
+        known |= fresh
+    by_sku = {product.sku: product for product in products}
+    rows: dict[str, list[bytes]] = {}
+    refused: list[RefusedPhoto] = []
+    for reference in references:
+        row = known.get(reference.sha256)
+        if row is None:
+            reason = embedded.refused[reference.sha256]
+            refused.append(RefusedPhoto(reference.sku, reference.sha256, reason))
+        elif reference.sku in by_sku:
+            rows.setdefault(reference.sku, []).append(row)
+    content = Content(
+        space=model.space,
+        dimension=model.dimension,
+        scale=model.row_scale,
+        products=by_sku,
+        rows={
+            sku: np.frombuffer(b"".join(each), np.int8).reshape(len(each), model.dimension)
+            for sku, each in rows.items()
+        },
+    )
+    there = len({reference.sha256 for reference in references} & known.keys())
+    return EmbeddedCatalog(content, {}, embedded.made, there - embedded.made, tuple(refused))
 
 
 def make_release(
@@ -184,7 +236,7 @@ def make_release(
         ),
         assortment=assortment,
     )
-    return Assembled(release, {**networks, **chain.segments, **certificates}, chain.whole)
+    return Assembled(release, {**networks, **chain.segments, **certificates}, chain.whole, chain.opened)
 
 
 def with_content_of(old: Previous, version: int, assortment: str, latest: Previous | None) -> Assembled:
@@ -318,6 +370,7 @@ class _Chain:
     segments: Mapping[str, bytes]
     recipes: Mapping[str, tuple[str, ...]]
     whole: bytes
+    opened: tuple[Segment, ...] = ()
 
 
 def _make_chain(content: Content, previous: Previous | None) -> _Chain:
@@ -331,14 +384,14 @@ def _make_chain(content: Content, previous: Previous | None) -> _Chain:
     recipes = {name: previous.release.file(name).merge for name in segments}
     delta = encode_delta(stack.content(), content)
     if delta is None:
-        return _Chain(segments, recipes, whole)
+        return _Chain(segments, recipes, whole, stack.segments)
     if len(delta) >= len(whole):
         return anew
     name = hashlib.sha256(delta).hexdigest()
     count = _due(list(segments), [len(data) for data in segments.values()], name, len(delta))
     if count > 1:
         segments, recipes = _folded(stack, segments, recipes, count)
-    return _Chain({**segments, name: delta}, recipes, whole)
+    return _Chain({**segments, name: delta}, recipes, whole, stack.segments)
 
 
 def _due(names: list[str], sizes: list[int], delta: str, size: int) -> int:

@@ -19,6 +19,7 @@ from edge.errors import StorageUnusable
 # photo and model.
 PIPELINE: Final = 2
 _BUSY_S: Final = 30
+_LOOKED_UP: Final = 2_000  # photos up to which each is asked for; of more the whole table is read
 
 
 class EmbeddingCache:
@@ -51,12 +52,14 @@ class EmbeddingCache:
         Raises:
             StorageUnusable: the cache cannot be read.
         """
-        wanted = set(photos)
+        query = "SELECT photo, vector FROM vectors WHERE model = ? AND pipeline = ? AND role = ?"
+        wanted, one = set(photos), f"{query} AND photo = ?"
         try:
-            rows = self._connection.execute(
-                "SELECT photo, vector FROM vectors WHERE model = ? AND pipeline = ? AND role = ?",
-                (model, PIPELINE, role),
-            ).fetchall()
+            if len(wanted) < _LOOKED_UP:
+                found = [self._connection.execute(one, (model, PIPELINE, role, each)) for each in wanted]
+                rows = [row for each in found for row in each]
+            else:
+                rows = self._connection.execute(query, (model, PIPELINE, role)).fetchall()
         except sqlite3.Error as error:
             raise self._refused(error) from error
         return {photo: np.frombuffer(vector, dtype="<f4") for photo, vector in rows if photo in wanted}
@@ -74,6 +77,33 @@ class EmbeddingCache:
         try:
             with self._connection:
                 self._connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?)", rows)
+        except sqlite3.Error as error:
+            raise self._refused(error) from error
+
+    def known_rows(self, model: str, scale: float) -> Mapping[str, bytes]:
+        """Return the quantized rows that are kept of reference photos of this model file, int8 (D,) as bytes.
+
+        A row is a quarter of a vector: a large catalog is published from these.
+
+        Raises:
+            StorageUnusable: the cache cannot be read.
+        """
+        query = "SELECT photo, row FROM rows WHERE model = ? AND pipeline = ? AND scale = ?"
+        try:
+            return dict(self._connection.execute(query, (model, PIPELINE, scale)))
+        except sqlite3.Error as error:
+            raise self._refused(error) from error
+
+    def keep_rows(self, model: str, scale: float, rows: Mapping[str, bytes]) -> None:
+        """Keep the quantized rows of reference photos; all of them or, when the process is killed, none.
+
+        Raises:
+            StorageUnusable: the cache cannot be written.
+        """
+        values = [(model, PIPELINE, scale, photo, row) for photo, row in rows.items()]
+        try:
+            with self._connection:
+                self._connection.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?)", values)
         except sqlite3.Error as error:
             raise self._refused(error) from error
 
@@ -96,6 +126,11 @@ class EmbeddingCache:
                     "CREATE TABLE IF NOT EXISTS vectors"
                     " (model TEXT, pipeline INTEGER, role TEXT, photo TEXT, vector BLOB,"
                     " PRIMARY KEY (model, pipeline, role, photo)) WITHOUT ROWID"
+                )
+                cursor.execute(
+                    "CREATE TABLE IF NOT EXISTS rows"
+                    " (model TEXT, pipeline INTEGER, scale REAL, photo TEXT, row BLOB,"
+                    " PRIMARY KEY (model, pipeline, scale, photo)) WITHOUT ROWID"
                 )
                 cursor.execute("DROP TABLE IF EXISTS embeddings")  # of version 0.2 and before
         except sqlite3.Error:

@@ -7,16 +7,16 @@ How alike a photo and a row are depends on the file that looked at the photo: a 
 for another.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cloud.assembly import EmbeddedCatalog, embed_catalog
+from cloud.assembly import EmbeddedCatalog, embed_catalog, embed_rows
 from cloud.catalog import Catalog, ReferencePhoto
 from cloud.embed import Progress, embed_queries, fitted_pictures
 from cloud.embeddings import EmbeddingCache
 from cloud.shipping import Shipment, ShippedFile
-from cloud.thresholds import FittedDecision, fit_decision, may_ask
+from cloud.thresholds import LEAST_PHOTOS, FittedDecision, fit_decision, may_ask
 from edge.model import Decision, Model, Variant
 
 
@@ -55,8 +55,10 @@ def fit_catalog(
     references = catalog.reference_photos()
     with EmbeddingCache(cache_folder) as cache:
 
-        def embed(photos: Sequence[ReferencePhoto]) -> EmbeddedCatalog:
-            return embed_catalog(
+        def embed(
+            photos: Sequence[ReferencePhoto], how: Callable[..., EmbeddedCatalog] = embed_rows
+        ) -> EmbeddedCatalog:
+            return how(
                 model,
                 shipment.runnable[0],
                 products=catalog.products(),
@@ -66,14 +68,16 @@ def fit_catalog(
                 progress=progress,
             )
 
-        embedded = embed(references)
         asked = may_ask(references, _named(model, "fitted_validation"))
+        if len(asked) < LEAST_PHOTOS:
+            return FittedCatalog(embed(references), _decided(shipment, {}, wrong_rate), 0, references)
+        embedded = embed(references, embed_catalog)
         pictures = fitted_pictures(catalog.photos, (photo.sha256 for photo in asked), model.input_size)
         fitted: dict[str, FittedDecision] = {}
         for variant in shipment.runnable:
             queries = embed_queries(model, variant, pictures, cache=cache, progress=progress)
             found = fit_decision(references, embedded.vectors, queries.vectors, _named(model, "fitted_skus"))
-            if found is None:  # too few photos, whoever looks at them
+            if found is None:  # too few photos or products, whoever looks at them
                 return FittedCatalog(embedded, _decided(shipment, {}, wrong_rate), 0, references)
             fitted[variant.name] = found
         # What a decision was fitted to is no reference: it would not hold for what those photos find.

@@ -13,11 +13,12 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Final, Self
 
+from cloud.assembly import Assembled
 from cloud.embed import open_embedder
-from edge.disk import storage_error, write_atomically
+from edge.disk import storage_error
 from edge.embedder import Embedder
-from edge.index import prepare_index
-from edge.matcher import Matcher, Vectors, open_vectors
+from edge.index import ANNOY_FILE, SearchIndex, prepare_index
+from edge.matcher import Matcher
 from edge.model import Model, Variant
 from edge.release import Release
 from edge.release_files import INDEX_FILES
@@ -38,43 +39,41 @@ class Rehearsal:
         self._model, self._variants, self._files = model, variants, files.absolute()
         self._indexes = cache / "indexes"
         self._embedders: dict[str, Embedder] = {}
-        self._before: Vectors | None = None
         try:
             self._indexes.mkdir(parents=True, exist_ok=True)
             self._scratch = TemporaryDirectory(prefix="rehearsal-", dir=cache)
         except OSError as error:
             raise storage_error(error, cache) from error
 
-    def matchers(self, release: Release) -> list[Matcher]:
-        """Open a release with each of the variants, as they are decided in it.
+    def matchers(self, assembled: Assembled) -> list[Matcher]:
+        """Open a release with each of the variants, as they are decided in it; its segments are written.
 
         Raises:
             ModelBroken, RuntimeMissing, Incompatible: a network file does not run here.
             StorageUnusable, NoSpace: the release cannot be written.
         """
+        release = assembled.release
         folder = Path(self._scratch.name) / f"{release.version}-{release.assortment}"
         base = release.segments[0]
+        paths = [(folder / sha256, sha256) for sha256 in release.segments]
         try:
             folder.mkdir()
             self._lend_index(base, folder)
-            for sha256 in release.segments:
-                (folder / sha256).symlink_to(self._files / sha256)
+            for path, sha256 in paths:
+                path.symlink_to(self._files / sha256)
         except OSError as error:
             raise storage_error(error, folder) from error
-        write_atomically(folder / "release.json", release.to_bytes())
-        held = self._before.segments if self._before is not None else ()
-        stack = SegmentStack.open([(folder / sha256, sha256) for sha256 in release.segments], held)
-        prepare_index(stack, folder, release.recipe, release.variants[0].decision.score)
+        stack = SegmentStack.open(paths, assembled.opened)
+        record = prepare_index(stack, folder, release.recipe, release.variants[0].decision.score)
         self._keep_index(base, folder)
-        vectors = self._before = open_vectors(folder, self._before)
-        return [self._matcher(vectors, each.name) for each in self._variants]
+        index = SearchIndex.open(stack, folder / ANNOY_FILE, record, release.recipe)
+        return [self._matcher(release, stack, index, each.name) for each in self._variants]
 
-    def _matcher(self, vectors: Vectors, name: str) -> Matcher:
-        release = vectors.release
+    def _matcher(self, release: Release, stack: SegmentStack, index: SearchIndex, name: str) -> Matcher:
         variant = next(each for each in release.variants if each.name == name)
         if name not in self._embedders:
             self._embedders[name] = open_embedder(self._model, self._model.variant(name))
-        return Matcher(release, variant, vectors.stack, self._embedders[name], vectors.index)
+        return Matcher(release, variant, stack, self._embedders[name], index)
 
     def _lend_index(self, base: str, folder: Path) -> None:
         """Give the release the index that was built of its base; what is missing or wrong is built anew."""

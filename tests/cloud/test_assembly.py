@@ -60,7 +60,7 @@ def assemble(
     candidates = golden_candidates(catalog.reference_photos(), catalog.photos, before)
     folder = write_release_folder(assembled, tmp_path / "made" / str(version))
     with Rehearsal(model, [model.variant()], folder, tmp_path / "cache") as rehearsal:
-        return with_golden(assembled, candidates, rehearsal.matchers(assembled.release), previous=previous)
+        return with_golden(assembled, candidates, rehearsal.matchers(assembled), previous=previous)
 
 
 def as_previous(assembled: Assembled, folder: Path) -> Previous:
