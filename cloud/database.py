@@ -77,6 +77,8 @@ def open_database(data: Path, url: str | None = None) -> sessionmaker[Session]:
         )
         if is_sqlite:
             event.listen(engine, "connect", _harden_sqlite)
+        else:
+            event.listen(engine, "do_connect", _connect_self_closing)
         bring_up_to_date(engine)
     except (SQLAlchemyError, ImportError) as error:
         raise StorageUnusable(
@@ -127,6 +129,17 @@ class _SelfClosing(sqlite3.Connection):
 
     def __del__(self) -> None:
         self.close()
+
+
+def _connect_self_closing(_dialect: object, _record: object, where: list[Any], how: dict[str, Any]) -> Any:
+    """Connect to PostgreSQL so that the connection closes with its last user; else psycopg warns of it."""
+    import psycopg
+
+    class Closing(psycopg.Connection[Any]):
+        def __del__(self, *_: object) -> None:
+            self.close()
+
+    return Closing.connect(*where, **how)
 
 
 def _address(data: Path, url: str | None) -> URL:
