@@ -15,7 +15,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edge.carrying import carry_file, carry_index
@@ -28,6 +28,7 @@ from edge.errors import (
     SegmentBroken,
     ShelfsightError,
     StepBack,
+    StorageUnusable,
     TrialFailed,
     TryLater,
 )
@@ -283,10 +284,10 @@ class Installation:
             FixSetup, NoSpace, TryLater: The device, not the release, is at fault; the release waits for the
                 next try.
         """
-        self._ledger.set_tried(version)
-        if version != self.proven_version():
-            self._on_trial(version, trial)
-        self._confirm(version)
+        with self._trial_begun(version):
+            if version != self.proven_version():
+                self._on_trial(version, trial)
+            self._confirm(version)
 
     def prove(self, version: int, trial: Trial) -> None:
         """Put an installed release on trial as `try_out` does, but keep it out of use: it answers beside.
@@ -298,12 +299,12 @@ class Installation:
         """
         if version in (self.proven_version(), self.current_version()):
             return
-        self._ledger.set_tried(version)
-        self._on_trial(version, trial)
-        with self._changing():
-            self._ledger.set_proven(version)
-            self._ledger.set_tried(None)
-            self._collect_garbage()
+        with self._trial_begun(version):
+            self._on_trial(version, trial)
+            with self._changing():
+                self._ledger.set_proven(version)
+                self._ledger.set_tried(None)
+                self._collect_garbage()
 
     def disprove(self, version: int, reason: str) -> None:
         """Set a proven release aside that did not answer as it should beside the one in use.
@@ -474,6 +475,19 @@ class Installation:
                 f"release {version} failed its trial and is set aside ({str(error).rstrip('.')}); "
                 "the release before it stays in use."
             ) from error
+
+    @contextmanager
+    def _trial_begun(self, version: int) -> Iterator[None]:
+        """Note that a trial begins; a disk that fills up must not look like one that was not survived."""
+        try:
+            self._ledger.set_tried(version)
+            yield
+        except (NoSpace, StorageUnusable):
+            tried = self._ledger.tried()
+            if tried is not None and tried not in self.confirmed():
+                with suppress(NoSpace, StorageUnusable):
+                    self._ledger.set_tried(None)
+            raise
 
     def _is_proven(self, version: int, release_bytes: bytes) -> bool:
         """Tell whether this very release is proven, and nothing of it has rotted since."""

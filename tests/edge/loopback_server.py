@@ -6,7 +6,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -97,6 +97,10 @@ def _handler(server: LoopbackServer) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
         timeout = 5
+
+        def handle(self) -> None:
+            with suppress(ConnectionError):  # a client that was killed, or a connection that was cut here
+                super().handle()
 
         def do_GET(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
