@@ -127,12 +127,6 @@ def test_a_product_taught_offline_is_proposed_accepted_published_and_taken_over(
     answer = other.device("match", "--json", jam).json()
     assert answer["candidates"][0]["title"] == TITLE
     assert local(shop) == []
-    shop.cloud("catalog", "add", "more", shop.photo(10, 1))
-    assert shop.publish()["version"] == 3
-    with shop.server() as url:
-        point(shop, url)
-        sync_until(shop, lambda: best(shop, jam)[2] == 3)
-    assert local_files(shop) == [], "no release is left to step back to that does not have it"
     with sqlite3.connect(shop.cloud_data / "shelfsight.db") as database:
         kinds = [kind for (kind,) in database.execute("select kind from events")]
     database.close()
