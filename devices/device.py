@@ -239,7 +239,9 @@ class Device:
         until it has opened a release: one that lets a program die again and again before it answers is left
         for the release before, without any network.
         """
-        failed = self.installation.recover()
+        failed = None
+        with suppress(NoSpace):  # a full disk is put in order when there is room, and answers meanwhile
+            failed = self.installation.recover()
         while answers and self._must_step_back():
             leaving = self.installation.current_version()
             why = f"{STARTS} starts in a row came to no answer"
