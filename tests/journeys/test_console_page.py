@@ -15,6 +15,8 @@ from cloud.events import Events
 from cloud.fleet import DeviceInfo, Fleet
 from cloud.proposals import Proposals
 from cloud.publishing import publish
+from cloud.rollout_rules import Plan
+from cloud.wave import Wave
 from cloud.workspace import Workspace
 from edge.events import new_event
 from edge.image import encode_jpeg
@@ -63,12 +65,15 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     catalog = Catalog(sessions, workspace.photo_storage())
     for number in range(30):
         add_pack(catalog, number, price=f"{number}.49")
-    publish(workspace, open_model(TINY_MODEL))
+    publish(workspace, open_model(TINY_MODEL), plan=Plan.parse("5,25,100"))
     fleet, events = Fleet(sessions), Events(sessions)
     fingerprint = signing.fingerprint(workspace.metadata)
     kiosk, _ = fleet.enroll(fleet.new_code(fingerprint), DeviceInfo("Kiosk by the door", "kiosk", "0.1.0"))
     camera, _ = fleet.enroll(fleet.new_code(fingerprint), DeviceInfo("Shelf camera", "shelf-camera", "0.1.0"))
     fleet.seen(kiosk, 1, {})
+    wave = Wave(sessions)
+    assert wave.record({None: 2})
+    assert wave.record({None: 1, 1: 1})
     searched = {"verdict": "match", "sku": "pack-03", "similarity": 0.91}
     empty = {"slot": "A1", "sku": "pack-01", "before": "ok", "state": "empty", "seen": None}
     events.take(kiosk, [new_event(kiosk, "searched", searched).to_record()])
@@ -96,6 +101,14 @@ def test_the_console_shows_the_shop_and_its_browser_has_nothing_to_complain_of(
         assert page.locator("#shelves").get_by_text("empty", exact=True).is_visible()
         assert page.locator("#events li").count() == 2
         assert page.locator("#releases tbody tr").count() == 1
+        assert page.locator("#rollouts .stages li").all_inner_texts() == ["5 %", "25 %", "100 %"]
+        assert page.locator("#rollouts .here").inner_text() == "5 %"
+        assert page.locator("#rollouts .steps li").inner_text().endswith("in stages: 5 %, 25 %, 100 %")
+        drawn = page.locator("#rollouts .wave path").evaluate_all(
+            "all => all.map(each => each.getBBox().width)"
+        )
+        assert len(drawn) == 2
+        assert min(drawn) > 0
         covers = page.locator("#products img.cover")
         assert covers.count() == 24
         covers.first.scroll_into_view_if_needed()
