@@ -90,6 +90,19 @@ def _failed(data: Mapping[str, Any]) -> str:
     return what + (_text(data.get("message")) or _text(data.get("error")))
 
 
+def _scanned(data: Mapping[str, Any]) -> str:
+    sku, answered = _text(data.get("sku")), _text(data.get("answered"))
+    if data.get("agrees") is True:
+        return f"it is {sku}, as answered"
+    return f"it is {sku}, not {answered}" if answered else f"it is {sku}, which was not answered"
+
+
+def _shadowed(data: Mapping[str, Any]) -> str:
+    release, against = _text(data.get("release")), _text(data.get("against"))
+    same, answers = _text(data.get("same_sku")), _text(data.get("answers"))
+    return f"release {release} as release {against} in {same} of {answers} answers"
+
+
 def _plain(data: Mapping[str, Any]) -> str:
     words = [f"{name.replace('_', ' ')} {_text(value)}" for name, value in data.items() if _text(value)]
     return " · ".join(words[:4])
@@ -119,4 +132,6 @@ _TELLERS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "rolled_back": _rolled_back,
     "fell_back": _fell_back,
     "failed": _failed,
+    "scanned": _scanned,
+    "shadowed": _shadowed,
 }

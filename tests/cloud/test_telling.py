@@ -52,6 +52,14 @@ def event(kind: str, data: Mapping[str, Any]) -> KeptEvent:
         ),
         ("failed", {"release": 2, "error": "no_space", "message": "disk full"}, "release 2 · disk full"),
         ("failed", {"error": "no_space"}, "no_space"),
+        ("scanned", {"sku": "tea", "answered": "tea", "agrees": True}, "it is tea, as answered"),
+        ("scanned", {"sku": "tea", "answered": "salt", "agrees": False}, "it is tea, not salt"),
+        ("scanned", {"sku": "tea", "answered": None, "agrees": False}, "it is tea, which was not answered"),
+        (
+            "shadowed",
+            {"release": 3, "against": 2, "same_sku": 97, "answers": 100},
+            "release 3 as release 2 in 97 of 100 answers",
+        ),
         ("teleported", {"from_shop": 1, "to": "2", "list": [1], "flag": True}, "from shop 1 · to 2"),
     ],
 )
