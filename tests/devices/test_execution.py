@@ -14,6 +14,7 @@ import pytest
 from devices import isolated
 from devices.config import Settings
 from devices.device import Device
+from devices.enrollment import read_enrollment
 from devices.execution import Execution, probe_delegates
 from devices.execution_report import EXECUTION_FILE, last_execution
 from devices.status import device_status
@@ -25,7 +26,6 @@ from edge.errors import BadSetting, ModelBroken, StepBack, TryLater
 from edge.installation import Installation
 from edge.model import Decision, Model
 from edge.release import Release
-from edge.transport import Transport
 from tests.devices.conftest import (
     SKUS,
     Foreign,
@@ -416,11 +416,12 @@ def test_the_heartbeat_says_by_what_the_network_is_run(data: Path, foreign: Fore
     foreign.does("refuses")
     device = Device(foreign_settings(data, foreign.library))
     (data / "device.json").write_text('{"url": "http://127.0.0.1:1", "device_id": "d-7", "token": "t"}')
-    with Transport("http://127.0.0.1:1") as transport:
-        health = _Visit(device, transport, "d-7")._health()
-        assert (health["delegate"], health["wanted"]) == (None, None), "nothing was seen yet"
-        sku_of(device, 0)
-        health = _Visit(device, transport, "d-7")._health()
+    enrollment = read_enrollment(data)
+    health = _Visit(device, enrollment)._health()
+    assert (health["delegate"], health["wanted"]) == (None, None), "nothing was seen yet"
+    sku_of(device, 0)
+    health = _Visit(device, enrollment)._health()
+    device.line.close()
     assert (health["delegate"], health["wanted"], health["variant"]) == (usual(data), "external", "int8")
     assert str(health["runtime"]).startswith(("ai-edge-litert", "tflite-runtime"))
 
