@@ -29,6 +29,7 @@ from devices.bench_release import clustered_vectors
 from devices.config import Settings
 from devices.device import Device
 from devices.enrollment import enroll
+from devices.hints import BURST, REFILL_S
 from edge.errors import ShelfsightError
 from edge.index import IndexRecord, SearchIndex, prepare_index
 from edge.model import Model, open_model
@@ -51,7 +52,7 @@ class Size:
     queries: int = 400
     swaps: int = 6
     quiet_s: float = 4.0
-    publishes: int = 20
+    publishes: int = 12
     look_s: float = 0.05
     patience_s: float = 90.0
 
@@ -222,7 +223,11 @@ def _publish_to_answer(device: Device, shop: "_Shop", size: Size) -> dict[str, o
     took: list[float] = []
     publish_s: list[float] = []
     with _syncing(device.settings):
-        for _ in range(size.publishes):
+        for number in range(size.publishes):
+            if (
+                number >= BURST - 1
+            ):  # a device follows no more hints than this, and a shop publishes less often
+                time.sleep(REFILL_S)
             sku, photo = shop.add()
             publish_s.append(shop.publish())
             offered = time.perf_counter()
