@@ -1,7 +1,7 @@
 """Says at a heartbeat which release a device is offered, and at a request for a manifest who may have it.
 
-Ten thousand devices ask every minute, so what runs is kept in memory and read again when it is a tenth
-of a second old. Who was offered a release on its way is noted in batches.
+Ten thousand devices ask every minute, so what runs is kept in memory, and it takes one row to see that
+it still does. Who was offered a release on its way is noted in batches.
 """
 
 import threading
@@ -28,10 +28,8 @@ from edge.disk import storage_error
 from edge.errors import BadManifest, BadSetting, FormatTooNew
 from edge.release import Release
 
-_FRESH_S: Final = 0.1
 _NOTED_EVERY_S: Final = 1.0
-_STORES_FRESH_S: Final = 10.0
-_DENIED_AGAIN_S: Final = 0.05
+_ALL_EVERY_S: Final = 10.0
 _SET_ASIDE: Final = "set_aside"
 _REMEMBERED_NAMES: Final = 100_000
 _MOST_MANIFEST_BYTES: Final = 16 * 1024 * 1024
@@ -51,8 +49,7 @@ class _Running:
     """What runs, as it was read at `read` (monotonic seconds); `stamp` changes when rollouts do."""
 
     read: float
-    stores_read: float
-    stamp: tuple[object, ...]
+    stamp: datetime | None
     partial: tuple[Rollout, ...] = ()
     counted: tuple[Rollout, ...] = ()
     manifests: frozenset[tuple[int, str]] = frozenset()
@@ -73,14 +70,10 @@ class Offers:
     """What each device is offered. Safe between threads; every process of the server has its own."""
 
     def __init__(
-        self,
-        sessions: sessionmaker[Session],
-        *,
-        fresh_s: float = _FRESH_S,
-        clock: Callable[[], float] = time.monotonic,
+        self, sessions: sessionmaker[Session], *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Read nothing yet; `fresh_s` is how old what was read may be, in seconds of `clock`."""
-        self._sessions, self._fresh_s, self._clock = sessions, fresh_s, clock
+        """Read nothing yet; `clock` gives seconds."""
+        self._sessions, self._clock = sessions, clock
         self._devices, self._fleet = RolloutDevices(sessions), Fleet(sessions)
         self._running: _Running | None = None
         self._reading, self._noting = threading.Lock(), threading.Lock()
@@ -127,14 +120,12 @@ class Offers:
         Raises:
             StorageUnusable: the database refused.
         """
-        began = self._clock()
-        while self._read(0.0).read < began:  # another thread may have begun to read before this one asked
-            pass
+        self._read(wait=True)
 
     @property
     def are_counted(self) -> bool:
         """Whether a rollout is on its way whose devices must come by often, so that silence is noticed."""
-        return bool(self._read().counted)
+        return bool((self._running or self._read()).counted)
 
     def flush(self) -> None:
         """Bring to the database what was seen of devices since the last time.
@@ -176,7 +167,7 @@ class Offers:
             StorageUnusable: the database or the file cannot be read.
         """
         known = self._version_of(sha256, path)
-        return known is None or known in self._read().public or known in self._read(_DENIED_AGAIN_S).public
+        return known is None or known in self._read(wait=True).public
 
     def may_have(self, sha256: str, token: str) -> bool:
         """Say whether the device with this token may have a manifest that is not everybody's.
@@ -192,7 +183,7 @@ class Offers:
             return False
         if device.release == version or self._devices.was_offered(version, device.id):
             return True
-        running = self._read(_DENIED_AGAIN_S)
+        running = self._read(wait=True)
         return _choose(running, device.id, device.store, device.release, now()).version == version
 
     def _version_of(self, sha256: str, path: Path) -> int | None:
@@ -210,22 +201,16 @@ class Offers:
 
     # What runs ------------------------------------------------------------------------------------------
 
-    def _read(self, fresh_s: float | None = None) -> _Running:
-        """Return what runs, read within `fresh_s`; while one thread reads, others take what there is."""
-        before = self._running
-        if before is not None and self._clock() - before.read < (
-            self._fresh_s if fresh_s is None else fresh_s
-        ):
-            return before
-        if not self._reading.acquire(blocking=before is None or fresh_s is not None):
-            assert before is not None
-            return before
+    def _read(self, *, wait: bool = False) -> _Running:
+        """Return what runs; while one thread looks, others take what there is, unless they `wait`."""
+        if not self._reading.acquire(blocking=wait or self._running is None):
+            assert self._running is not None
+            return self._running
         try:
-            if self._running is before or self._running is None:
-                self._running = self._read_anew(before)
+            before, self._running = self._running, self._read_anew(self._running)
+            if before is None or self._running.stamp != before.stamp:
                 counted = {rollout.version for rollout in self._running.counted}
-                if before is None or self._running.stamp != before.stamp:
-                    self._known = {key: known for key, known in self._known.items() if key[0] in counted}
+                self._known = {key: known for key, known in self._known.items() if key[0] in counted}
             return self._running
         finally:
             self._reading.release()
@@ -233,19 +218,11 @@ class Offers:
     def _read_anew(self, before: _Running | None) -> _Running:
         began = self._clock()
         with transaction(self._sessions) as session:
-            query = select(func.max(RolloutRow.changed), func.count(), func.count(RolloutRow.finished))
-            stamp = tuple(session.execute(query).one())
-            stores_are_fresh = before is not None and began - before.stores_read < _STORES_FRESH_S
-            windows = before.windows if before and stores_are_fresh else store_windows(session)
-            stores_read = before.stores_read if before and stores_are_fresh else began
-            if before is not None and before.stamp == stamp:
-                values = {name: getattr(before, name) for name in _OF_ROLLOUTS}
-            else:
-                values = _of_rollouts(session)
-        return _Running(read=began, stores_read=stores_read, stamp=stamp, windows=windows, **values)
-
-
-_OF_ROLLOUTS: Final = ("partial", "counted", "manifests", "everybodys", "public")
+            stamp = session.scalar(select(func.max(RolloutRow.changed)))
+            # Now and then everything: stores change too, and a clock that was set back hides a change.
+            if before is not None and before.stamp == stamp and began - before.read < _ALL_EVERY_S:
+                return before
+            return _Running(read=began, stamp=stamp, windows=store_windows(session), **_of_rollouts(session))
 
 
 def _of_rollouts(session: Session) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class Shop:
     def __init__(self, workspace: Workspace, plan: Plan) -> None:
         self.sessions: sessionmaker[Session] = workspace.sessions()
         self.fleet, self.rollouts = Fleet(self.sessions), Rollouts(self.sessions)
-        self.offers = Offers(self.sessions, fresh_s=0)
+        self.offers = Offers(self.sessions)
         self.conducting = Conducting(self.sessions)
         Stores(self.sessions).put(Store("mitte"))
         for version in (1, 2):

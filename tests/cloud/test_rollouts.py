@@ -25,7 +25,7 @@ def rollouts(workspace: Workspace) -> Rollouts:
 
 @pytest.fixture
 def offers(workspace: Workspace) -> Offers:
-    return Offers(workspace.sessions(), fresh_s=0)
+    return Offers(workspace.sessions())
 
 
 def offered(offers: Offers, device: str, current: int | None) -> int | None:
