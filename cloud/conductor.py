@@ -86,7 +86,9 @@ class Conducting:
             if rollout.state == "paused":
                 self._rollouts.step(rollout, Decision("wait", rollout.says), seen)
             elif self._rollouts.step(rollout, decision, seen):
-                _log.warning("release %d: %s, %s", rollout.version, decision.action, decision.reason)
+                held = decision.action in ("pause", "abort")
+                level = logging.WARNING if held else logging.INFO
+                _log.log(level, "release %d: %s, %s", rollout.version, decision.action, decision.reason)
                 taken.append(Taken(rollout, decision))
         if any(each.decision.action == "finish" for each in taken):
             self._accuracy.forget_old()
