@@ -48,6 +48,7 @@ ON_BOTH_DATABASES = {
         "rollouts",
         "offers",
         "conductor",
+        "wave",
         "accuracy",
         "proposals",
     )
