@@ -54,7 +54,7 @@ class EmbeddedCatalog:
     """The catalog in the vectors of one embedding space, and what it took to get there.
 
     `vectors` are those of its photos by their SHA-256, float32 (D,), before they became rows of the content;
-    none where only rows were asked for.
+    none where only rows were asked for. `photos` names the photos that became rows.
     """
 
     content: Content
@@ -62,6 +62,7 @@ class EmbeddedCatalog:
     embedded: int
     reused: int
     refused: tuple[RefusedPhoto, ...]
+    photos: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,8 @@ def embed_catalog(
             if sku in by_sku
         },
     )
-    return EmbeddedCatalog(content, known, embedded.made, len(known) - embedded.made, tuple(refused))
+    there = frozenset(known)
+    return EmbeddedCatalog(content, known, embedded.made, len(known) - embedded.made, tuple(refused), there)
 
 
 def embed_rows(
@@ -181,8 +183,8 @@ def embed_rows(
             for sku, each in rows.items()
         },
     )
-    there = len({reference.sha256 for reference in references} & known.keys())
-    return EmbeddedCatalog(content, {}, embedded.made, there - embedded.made, tuple(refused))
+    there = frozenset(reference.sha256 for reference in references) & known.keys()
+    return EmbeddedCatalog(content, {}, embedded.made, len(there) - embedded.made, tuple(refused), there)
 
 
 def make_release(

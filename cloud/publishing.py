@@ -197,7 +197,7 @@ def _settle_proposals(workspace: Workspace, version: int, fitted: FittedCatalog)
     """Note which products that devices proposed this release has: from it on, they let go of their own."""
     skus = {sku for sku, rows in fitted.embedded.content.rows.items() if len(rows)}
     proposals = Proposals(workspace.sessions(), workspace.proposed_photo_storage())
-    proposals.published(version, fitted.embedded.vectors.keys(), skus)
+    proposals.published(version, fitted.embedded.photos, skus)
 
 
 @dataclass(frozen=True, slots=True)
