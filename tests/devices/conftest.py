@@ -57,14 +57,16 @@ def pack(sku: str) -> Picture:
     return PACKS[sku]
 
 
-def install_release(data: Path, folder: Path, version: int = 1) -> None:
+def install_release(
+    data: Path, folder: Path, version: int = 1, trial: Callable[[Path], None] = lambda _folder: None
+) -> None:
     """Install the release in `folder` on the device in `data` under `version`, and confirm it."""
     release = replace(Release.from_bytes((folder / "release.json").read_bytes()), version=version)
     installation = Installation(data)
     for entry in release.files:
         shutil.copy(folder / entry.sha256, installation.staging(version) / entry.sha256)
     installation.install(release, release.to_bytes())
-    installation.try_out(version, lambda _folder: None)
+    installation.try_out(version, trial)
 
 
 def answered_by(device: Device, release: int, photo: bytes) -> Answer:
