@@ -14,7 +14,7 @@ from devices.enrollment import read_enrollment
 from devices.execution import Execution, Running
 from devices.execution_report import last_execution, remember_execution
 from devices.line import Line
-from devices.live import LiveRelease
+from devices.live import TURNS, LiveRelease
 from devices.shadow import Shadow
 from devices.sync_report import SyncReport, remember_sync
 from devices.trial import Trial
@@ -279,7 +279,7 @@ class Device:
         """
         from devices.visit import utc_now, visit
 
-        with self._syncing:
+        with self._syncing, TURNS.short():
             at, began = utc_now(), time.monotonic()
             try:
                 report = visit(self, progress)

@@ -112,7 +112,7 @@ class LiveRelease:
 
     def _open_beside(self, running: Running, edition: Edition) -> None:
         try:
-            with _short_turns():
+            with TURNS.short():
                 opened = self._open_release(running)
             with self._lock:
                 if opened is None:
@@ -156,12 +156,29 @@ class LiveRelease:
             opener.join(seconds)
 
 
-@contextmanager
-def _short_turns() -> Iterator[None]:
-    """Have threads take short turns: who reads a catalog must not keep an answer waiting at every step."""
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(_TURN_S)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(usual)
+class _Turns:
+    """Lets threads take short turns while anybody in this process does long work beside the answers."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wanted = 0
+        self._usual = sys.getswitchinterval()
+
+    @contextmanager
+    def short(self) -> Iterator[None]:
+        """Keep no answer waiting at every step for as long as Python's threads usually take their turns."""
+        with self._lock:
+            if not self._wanted:
+                self._usual = sys.getswitchinterval()
+                sys.setswitchinterval(_TURN_S)
+            self._wanted += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._wanted -= 1
+                if not self._wanted:
+                    sys.setswitchinterval(self._usual)
+
+
+TURNS: Final = _Turns()
