@@ -290,7 +290,9 @@ class Device:
                 raise
             report = replace(report, reached=at, seconds=round(time.monotonic() - began, 3))
             remember_sync(self.settings.data, report)
-            self._live.open_next()  # if a release came, not only when the next picture does
+            # If a release came, it is open when this returns; others are answered meanwhile by the one before.
+            self._live.open_next()
+            self._live.wait()
             return report
 
 

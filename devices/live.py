@@ -63,7 +63,7 @@ class LiveRelease:
         if self._running is not None and edition != self._opened:
             self.open_next()
             if time.monotonic() - self._asked > PAUSE_S:
-                self._wait(PATIENCE_S)
+                self.wait(PATIENCE_S)
             self._take_over()
             if self._in_the_way:
                 self.leave()
@@ -102,7 +102,7 @@ class LiveRelease:
         self._in_the_way = False
 
     def _open_now(self) -> None:
-        self._wait(None)
+        self.wait(None)
         self._take_over()
         while self._running is None:
             edition = self._edition()
@@ -149,7 +149,8 @@ class LiveRelease:
         if running.waits:
             self.open_next(again=True)
 
-    def _wait(self, seconds: float | None) -> None:
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until the next release is open, if one is being opened; at most `seconds`."""
         with self._lock:
             opener = self._opener
         if opener is not None:
