@@ -16,6 +16,7 @@ from cloud.catalog import Catalog
 from cloud.fleet import Fleet
 from cloud.processes import DeviceCommand
 from cloud.publishing import publish
+from cloud.rollout_rules import Plan, Rule
 from cloud.signing import fingerprint
 from cloud.workspace import Workspace
 from edge.disk import sha256_file
@@ -194,7 +195,8 @@ def fault_shop(
         for each in made:
             DeviceCommand(each.folder).sync()
         _add(catalog, _PACKS + 1)
-        publish(workspace, models[1])
+        # Devices that are killed in trials tell so, and any sensible rule would stop the rollout.
+        publish(workspace, models[1], plan=Plan(rule=Rule(max_failed=1.0)))
         yield FaultShop(made, _signed(workspace), address)
 
 
