@@ -56,8 +56,8 @@ class Budget:
         """
         if self._spent and self._spent + coming > self._most_bytes:
             raise OutOfBudget(
-                f"{self._spent} bytes came today for one release that is not here yet, and {coming} more would "
-                f"be over the {self._most_bytes} it may take: publish it again, or wait for tomorrow."
+                f"{self._spent} bytes came today for one release that is not here yet, and {coming} more "
+                f"would be over the {self._most_bytes} it may take: publish it again, or wait for tomorrow."
             )
 
     def take(self, received: int) -> None:

@@ -123,7 +123,7 @@ class Gathering:
                 budget.keep()
 
     def _fetched(self, part: Path, entry: FileEntry, budget: Budget, tell: Callable[[int], None]) -> bool:
-        """Fetch a file, again while it breaks off with something gained; tell whether it is what was signed."""
+        """Fetch a file, again while it breaks off with something gained; tell if it is what was signed."""
         while True:
             held = _size(part)
             try:
