@@ -6,7 +6,7 @@ from io import FileIO
 from pathlib import Path
 from types import TracebackType
 
-from edge.disk import storage_error
+from edge.disk import storage_error, sync_folder
 
 _SYNC_EVERY = 8 * 1024 * 1024  # bytes that a power cut may cost
 
@@ -34,6 +34,8 @@ class PartFile:
             raise storage_error(error, path) from error
         if self.held > size:
             self.restart()
+        if not self.held:
+            sync_folder(path.parent)  # bytes that reach the disk under no name could not be gone on with
 
     def __enter__(self) -> "PartFile":
         return self
