@@ -290,7 +290,7 @@ class Device:
                 raise
             report = replace(report, reached=at, seconds=round(time.monotonic() - began, 3))
             remember_sync(self.settings.data, report)
-            # If a release came, it is open when this returns; others are answered meanwhile by the one before.
+            # If a release came, it is open when this returns; the one before goes on answering meanwhile.
             self._live.open_next()
             self._live.wait()
             return report

@@ -93,7 +93,9 @@ def test_init_keeps_the_address_of_the_database_for_every_command(
     Fleet(open_database(data, other_database)).new_code("ABCDEFGHIJ")
     assert fleet_of(data).exit_code == 0
     assert CliRunner().invoke(main, ["init", "--data", str(data)]).exit_code == 0  # again: all stays
-    elsewhere = CliRunner().invoke(main, ["init", "--data", str(data), "--database", "sqlite:///x.db"])
+    elsewhere = CliRunner().invoke(
+        main, ["init", "--data", str(data), "--database", f"sqlite:///{tmp_path}/x.db"]
+    )
     assert (elsewhere.exit_code, "names another database" in elsewhere.stderr) == (1, True)
 
 
