@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from edge.disk import storage_error, sync_folder
+from edge.errors import ShelfsightError
 
 _SYNC_EVERY = 8 * 1024 * 1024  # bytes that a power cut may cost
 
@@ -34,10 +35,14 @@ class PartFile:
             raise storage_error(error, path) from error
         if self.held > size:
             self.restart()
-        if not self.held:
-            sync_folder(path.parent)  # bytes that reach the disk under no name could not be gone on with
 
     def __enter__(self) -> "PartFile":
+        if not self.held:
+            try:
+                sync_folder(self._path.parent)  # bytes that no name leads to could not be gone on with
+            except ShelfsightError:
+                self._file.close()
+                raise
         return self
 
     def __exit__(
