@@ -220,9 +220,10 @@ def test_a_model_folder_without_a_model_is_named(workspace: Workspace, tmp_path:
 def test_a_rollout_is_widened_held_and_stopped(workspace: Workspace, tiny_model: Model) -> None:
     assert "Nothing is offered yet" in run(workspace, "rollout", "status").stdout
     run(workspace, "publish", "--model", str(tiny_model.folder), "--percent", "10")
-    assert run(workspace, "rollout", "status").stdout == (
-        "release 1 on stable: active, 10 % of the devices, on 0 devices\n"
-    )
+    line, *why = run(workspace, "rollout", "status").stdout.splitlines()
+    assert line == "release 1 on stable: active, 10 % of the devices, on 0 devices"
+    assert "a person decides about the share" in why[0]
+    assert why[1].endswith("start by a person: to 10 %")
     assert "50 %" in run(workspace, "rollout", "start", "1", "--percent", "50").stdout
     assert "paused" in run(workspace, "rollout", "pause").stdout
     assert "active" in run(workspace, "rollout", "resume", "1").stdout
