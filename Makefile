@@ -63,8 +63,10 @@ ifndef ARGS
 endif
 
 # What touches neither a runtime nor numpy is the same with either.
-NOT_TWICE := $(addprefix --ignore=tests/edge/test_,disk.py events.py fields.py installation.py outbox.py release.py \
-  transport.py updater.py) $(addprefix --ignore=tests/devices/test_,config.py hardware.py sync_loop.py wheelhouse.py)
+NOT_TWICE := $(addprefix --ignore=tests/edge/test_,disk.py event_stream.py events.py faults.py fields.py gathering.py \
+  heartbeat.py installation.py outbox.py power_cuts.py release.py transport.py trust.py updater.py) \
+  $(addprefix --ignore=tests/devices/test_,config.py delivery.py hardware.py hints.py relay.py sync_loop.py \
+  wheelhouse.py)
 
 # tflite-runtime has no wheel for Python 3.12 or newer: there the first run has to do.
 ifeq ($(shell $(firstword $(wildcard $(BIN)/python) $(PYTHON)) -c 'import sys; print(sys.version_info < (3, 12))' 2>/dev/null),True)
