@@ -18,7 +18,12 @@ from typing import Any
 
 import click
 
-from devices.stalls import StallWatch
+# The parts use `tools`, which is not installed with Shelfsight, here and in the processes that they start.
+ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT))
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+
+from devices.stalls import StallWatch  # noqa: E402
 
 PARTS = ("delta", "live", "server", "outbox", "faults", "power")
 
