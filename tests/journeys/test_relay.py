@@ -185,7 +185,7 @@ def test_a_relay_that_is_killed_in_the_middle_goes_on_where_it_was_and_ten_wait_
             thread.join()
         assert {hashlib.sha256(target.read_bytes()).hexdigest() for target in targets} == {name}
         assert relay.health()["downloaded"] == size - held
-    # A piece of the line may still be on its way to the one that was killed; a second download would be megabytes.
+    # Some of it may still be on its way to the one that was killed; a second download would be megabytes.
     assert wire.carried_down - before < size - held + 200_000
 
 
