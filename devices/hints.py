@@ -32,6 +32,9 @@ BURST = 5
 REFILL_S = 10.0
 """So many hints wake the loop at once; after that, one every `REFILL_S` seconds."""
 
+TRIES = 3
+"""After so many lines in a row that broke at once, the next visit takes the other way, where there is one."""
+
 _LIVED_S = 30.0
 
 
@@ -70,6 +73,7 @@ class Hints:
         self._bucket = _Bucket(BURST, REFILL_S)
         self._listener: _Listener | None = None
         self._current: int | None = None
+        self._distrusted: set[str] = set()
 
     def point(self, enrollment: Enrollment, hints: Mapping[str, object], current: int | None) -> None:
         """Listen where `hints` (of `edge.heartbeat`) says; of release `current` no hint is needed."""
@@ -108,10 +112,17 @@ class Hints:
 
     def _chosen(self, hints: Mapping[str, object]) -> tuple[str, object] | None:
         order = {"auto": ("mqtt", "sse"), "off": ()}.get(self._settings.hints, (self._settings.hints,))
-        for way in order:
-            if way in hints and (way != "mqtt" or _has_mqtt() or self._settings.hints == "mqtt"):
-                return way, hints[way]
-        return None
+        ways = [way for way in order if way in hints]
+        if self._settings.hints == "auto":
+            ways = [way for way in ways if way != "mqtt" or _has_mqtt()]
+        trusted = [way for way in ways if way not in self._distrusted]
+        if not trusted:
+            self._distrusted.clear()
+        return next(((way, hints[way]) for way in trusted or ways), None)
+
+    def distrust(self, way: str) -> None:
+        """Take another way, if there is one: this one does not lead to the server from here."""
+        self._distrusted.add(way)
 
 
 class _Listener(threading.Thread):
@@ -135,6 +146,8 @@ class _Listener(threading.Thread):
                 pass  # the poll meets it too, and tells of it
             failures = 1 if time.monotonic() - began > _LIVED_S else failures + 1
             broken = True
+            if failures == TRIES:
+                self._hints.distrust(self.wanted[1][0])
             self.closed.wait(backoff_wait_s(failures, retry_after, self._hints.chance))
 
     def _listen(self, broken: bool) -> None:

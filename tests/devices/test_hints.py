@@ -223,6 +223,21 @@ def test_a_broker_rings_too(broker: int, bell: Bell, tmp_path: Path) -> None:
         hints.close()
 
 
+def test_where_no_broker_is_reached_the_server_itself_is_listened_to(
+    server: HintServer, bell: Bell, hints: Hints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devices.hints.TRIES", 1)
+    nowhere = {"host": "127.0.0.1", "port": free_port(), "topic": "t", "tls": False}
+    enrollment = Enrollment(server.url, "d-1", "t")
+
+    def listened() -> bool:
+        hints.point(enrollment, {"mqtt": nowhere, "sse": "/v1/hints"}, 1)
+        return not server.lines.empty()
+
+    assert not listened()
+    _wait_for(listened)
+
+
 # paho-mqtt leaves the socket of a refused certificate to the collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("trusted", [True, False])
