@@ -121,13 +121,13 @@ def _end(_signal: int, _frame: FrameType | None) -> None:
 def _keep(console: Console, shown: Shown) -> None:
     """Wait for Ctrl-C, having said what there is to see."""
     device, photos = shown.folder / "device", shown.folder / "shop" / "photos"
-    console.print(f"\nThe server goes on. Its console: [link={shown.address}/]{shown.address}/[/link]")
-    console.print(
-        f"The device as a kiosk: shelfsight kiosk --data {device} --frames {photos}", highlight=False
-    )
-    console.print("Ctrl-C ends the server.")
-    sys.stdout.flush()
-    try:
+    try:  # from here on, for who reads "Ctrl-C" may press it before the sentence ends
+        console.print(f"\nThe server goes on. Its console: [link={shown.address}/]{shown.address}/[/link]")
+        console.print(
+            f"The device as a kiosk: shelfsight kiosk --data {device} --frames {photos}", highlight=False
+        )
+        console.print("Ctrl-C ends the server.")
+        sys.stdout.flush()
         threading.Event().wait()
     except KeyboardInterrupt:
         console.print("Stopped.")
