@@ -53,7 +53,7 @@ _LARGER: Final = 1.2
 """How much more than the release in use a new one may take, where that one is beyond the settings itself."""
 
 _ROOT: Final = str(Path(__file__).parent.parent)
-_READY: Final = "ready"
+_NICE: Final = 5
 
 
 class Trial:
@@ -135,11 +135,13 @@ class Trial:
     def _compare(self, folder: Path) -> None:
         """Measure the release again, and the one in use as well: this machine may just be busy."""
         self.close()
+        self._process = _Process(self._settings, idle=False)
         told = self._ask("try", folder, self._trial_s)
         self.close()
         usual = {"ms": 0.0, "peak_mb": 0.0}
         if (used := self._in_use()) is not None:
             with suppress(ShelfsightError):
+                self._process = _Process(self._settings, idle=False)
                 usual = self._ask("measure", used, self._trial_s)
             self.close()
         most_ms = max(self._settings.latency_ms, _SLOWER * usual["ms"] + _LATER_MS)
@@ -156,10 +158,14 @@ class Trial:
             )
 
     def _twice(self, what: str, folder: Path, limit_s: float, **more: object) -> dict[str, Any]:
-        """Have it done; a process that dies or hangs gets a second chance, as others may have had a part."""
+        """Have it done; a process that dies or hangs gets a second chance, as others may have had a part.
+
+        Those may have been the answers, which leave the first nothing where they never pause.
+        """
         try:
             return self._ask(what, folder, limit_s, **more)
         except (TrialCrashed, TrialHung):
+            self._process = _Process(self._settings, idle=False)
             return self._ask(what, folder, limit_s, **more)
 
     def _ask(self, what: str, folder: Path, limit_s: float, **more: object) -> dict[str, Any]:
@@ -182,7 +188,8 @@ class Trial:
 class _Process:
     """The process and the pipes to it. It hears one JSON line after the other, and answers with one each."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, idle: bool = True) -> None:
+        """Start it, to work only while nothing else wants a core, or (not `idle`) for its share of one."""
         lifeline, kept = os.pipe()
         job = {"settings": {**asdict(settings), "data": str(settings.data.absolute())}, "lifeline": lifeline}
         path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))
@@ -195,7 +202,9 @@ class _Process:
                 pass_fds=[lifeline],
                 # One thread for algebra as well: the other cores are for those who wait for answers.
                 env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-                start_new_session=True,  # Ctrl-C is for this process, which ends that one
+                # Ctrl-C is for this process, which ends that one. A session of its own would do as well, but
+                # Linux shares the cores fairly between sessions, and only within one by priority.
+                process_group=0,
             )
         except OSError as error:
             os.close(lifeline)
@@ -203,6 +212,7 @@ class _Process:
             reason = (error.strerror or "no reason").lower()
             raise TryLater(f"no process for a trial can be started ({reason}): it is tried again") from error
         os.close(lifeline)
+        _step_back(process.pid, idle)
         self._process = process
         self._finalizer = weakref.finalize(self, _end, process, kept)
         self._heard = b""
@@ -270,6 +280,19 @@ class _Process:
         if code < 0:
             return TryLater(f"the process of the trial died {how} before it began: it is tried again")
         return RuntimeMissing(f"the process of the trial dies {how} at once: run `shelfsight doctor`")
+
+
+def _step_back(pid: int, idle: bool) -> None:
+    """Let the answers of this device go first, from now on: to load the runtime is work already.
+
+    By niceness alone they still wait for the end of a slice, 4 ms on many kernels; a thread of the idle class
+    gives way at once.
+    """
+    with suppress(OSError):
+        if idle and sys.platform == "linux":
+            os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
+        else:
+            os.setpriority(os.PRIO_PROCESS, pid, _NICE)
 
 
 def _end(process: subprocess.Popen[bytes], kept: int) -> None:

@@ -32,7 +32,6 @@ from edge.matcher import Matcher, Vectors, open_vectors, prepare_release_folder
 _LARDER: Final = 4
 """How many times the memory that a device may take is the most that this process can ever get."""
 
-_NICE: Final = 10
 _IOPRIO_SET: Final = {"x86_64": 251, "aarch64": 30, "armv7l": 314, "i686": 289}
 _IDLE: Final = 3 << 13
 _TIMED: Final = 2  # answers to each golden photo, of which the quickest counts
@@ -137,9 +136,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _step_back() -> None:
-    """Let everything else on this machine go first, on the cores and on the disk."""
-    with suppress(OSError):
-        os.nice(_NICE)
+    """Let everything else on this machine go first to the disk; for the cores the parent sees to it."""
     number = _IOPRIO_SET.get(platform.machine())
     if number is not None:
         with suppress(OSError, AttributeError):

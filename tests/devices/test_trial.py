@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -216,6 +217,36 @@ def test_a_process_that_somebody_kills_condemns_nothing(tried: Tried, release_fo
         trial.try_out(release_folder)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no idle class")
+def test_the_trial_gives_way_to_answers_and_gets_its_share_at_its_second_chance(
+    tried: Tried, release_folder: Path
+) -> None:
+    trial = tried()
+    trial.try_out(release_folder)
+    first = _children()[-1]
+    assert os.sched_getscheduler(first) == os.SCHED_IDLE
+    assert os.getsid(first) == os.getsid(0)  # or its class would not count beside this session
+    assert os.getpgid(first) != os.getpgid(0)
+    os.kill(first, signal.SIGKILL)
+    again: list[tuple[int, int]] = []
+
+    def look() -> None:
+        deadline = time.monotonic() + 20
+        while not again and time.monotonic() < deadline:
+            for child in _children_of(os.getpid()):
+                if child != first:
+                    time.sleep(0.05)  # its class is set right after its start
+                    again.append((os.sched_getscheduler(child), os.getpriority(os.PRIO_PROCESS, child)))
+            time.sleep(0.005)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    trial.try_out(release_folder)
+    watcher.join()
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    assert again == [(os.SCHED_OTHER, max(usual, 5))]
+
+
 def test_who_asks_the_program_to_stop_does_not_stop_the_trial(tried: Tried, release_folder: Path) -> None:
     trial = tried()
     trial.prepare(release_folder)
@@ -275,3 +306,9 @@ def test_a_fault_of_the_device_is_told_apart_from_one_of_the_release(
 def _children() -> list[int]:
     """Return the processes that this thread has started."""
     return [int(each) for each in Path("/proc/thread-self/children").read_text().split()]
+
+
+def _children_of(pid: int) -> list[int]:
+    """List the children that any thread of a process has started."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(each) for task in tasks for each in task.read_text().split()]
