@@ -30,7 +30,8 @@ MISSED_SPREAD_S = 5.0
 
 BURST = 5
 REFILL_S = 10.0
-"""So many hints wake the loop at once; after that, one every `REFILL_S` seconds."""
+"""So many hints that prove empty wake the loop at once; after that, one every `REFILL_S` seconds. A hint that
+proves true, since a release came, is not counted: somebody who publishes every five seconds is kept up with."""
 
 TRIES = 3
 """After so many lines in a row that broke at once, the next visit takes the other way, where there is one."""
@@ -77,6 +78,8 @@ class Hints:
 
     def point(self, enrollment: Enrollment, hints: Mapping[str, object], current: int | None) -> None:
         """Listen where `hints` (of `edge.heartbeat`) says; of release `current` no hint is needed."""
+        if current != self._current:
+            self._bucket.fill()  # only a release that came does this: no liar can
         self._current = current
         wanted = (enrollment, self._chosen(hints))
         listener = self._listener
@@ -175,6 +178,9 @@ class _Bucket:
     def __init__(self, burst: int, refill_s: float) -> None:
         self._burst, self._refill_s = burst, refill_s
         self._left, self._at = float(burst), time.monotonic()
+
+    def fill(self) -> None:
+        self._left = float(self._burst)
 
     def take(self) -> float:
         now = time.monotonic()

@@ -29,7 +29,6 @@ from devices.bench_release import clustered_vectors
 from devices.config import Settings
 from devices.device import Device
 from devices.enrollment import enroll
-from devices.hints import BURST, REFILL_S
 from edge.errors import ShelfsightError
 from edge.index import IndexRecord, SearchIndex, prepare_index
 from edge.model import Model, open_model
@@ -223,11 +222,7 @@ def _publish_to_answer(device: Device, shop: "_Shop", size: Size) -> dict[str, o
     took: list[float] = []
     publish_s: list[float] = []
     with _syncing(device.settings):
-        for number in range(size.publishes):
-            if (
-                number >= BURST - 1
-            ):  # a device follows no more hints than this, and a shop publishes less often
-                time.sleep(REFILL_S)
+        for _ in range(size.publishes):
             sku, photo = shop.add()
             publish_s.append(shop.publish())
             offered = time.perf_counter()

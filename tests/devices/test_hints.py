@@ -137,6 +137,25 @@ def test_hints_without_end_do_not_make_a_device_poll_without_end(
     assert 1 <= rung <= BURST
 
 
+def test_hints_that_prove_true_are_all_followed_at_once_and_those_that_do_not_are_not(
+    server: HintServer, bell: Bell, hints: Hints
+) -> None:
+    enrollment, place = Enrollment(server.url, "d-1", "t"), {"sse": "/v1/hints"}
+    hints.point(enrollment, place, 1)
+    line = server.lines.get(timeout=5)
+
+    def rings(version: int) -> bool:
+        line.put(b'event: release\ndata: {"version": %d, "spread_s": 0}\n\n' % version)
+        rung = bell.wait(1.0)
+        bell.hush()
+        return rung
+
+    for version in range(2, 2 + 3 * BURST):
+        assert rings(version), f"release {version} was waited for"
+        hints.point(enrollment, place, version)  # the poll brought it
+    assert [rings(1_000_000 + lie) for lie in range(BURST + 1)] == [True] * BURST + [False]
+
+
 @pytest.mark.parametrize(
     ("said", "hint"),
     [
