@@ -23,7 +23,7 @@ from edge.errors import BadSetting
 from edge.model import open_model
 
 if TYPE_CHECKING:
-    from cloud.training.finish import Finished
+    from cloud.training.file_measures import Finished
     from cloud.training.run import RunFolder
 
 

@@ -2,20 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cloud.training.data import Examples
+from cloud.training.file_measures import Finished
 from cloud.training.recipe import Recipe
 from converter.files import NOT_COMPILED
 from edge.certificate import Certificate, FileCertificate
 from edge.disk import write_atomically
 
-if TYPE_CHECKING:
-    from cloud.training.finish import Finished
-
 
 def write_card(
-    finished: "Finished", examples: Examples, recipe: Recipe, metrics: Sequence[Mapping[str, Any]], path: Path
+    finished: Finished, examples: Examples, recipe: Recipe, metrics: Sequence[Mapping[str, Any]], path: Path
 ) -> None:
     """Write the card as Markdown; a person adds the licenses and what else only a person knows.
 

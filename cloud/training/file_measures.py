@@ -26,7 +26,7 @@ from converter.parity import Parity, check_parity, compare
 from edge.certificate import Certificate
 from edge.decision import Decision
 from edge.embedder import Embedder
-from edge.model import Variant
+from edge.model import Model, Variant
 from edge.reference import embed_reference
 
 Pictures = NDArray[np.uint8]
@@ -107,6 +107,15 @@ class FinishedFile:
             "parity": asdict(self.parity),
             "calibration": calibration,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A finished model and what was measured of each of its files."""
+
+    model: Model
+    files: tuple[FinishedFile, ...]
+    certificate: Certificate
 
 
 def load_photos(

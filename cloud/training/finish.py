@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from cloud.training.averaging import interpolate
 from cloud.training.card import write_card
 from cloud.training.data import Examples, LabeledPhoto, Progress
-from cloud.training.file_measures import FinishedFile, Photos, certify_files, load_photos, measure_file
+from cloud.training.file_measures import (
+    Finished,
+    FinishedFile,
+    Photos,
+    certify_files,
+    load_photos,
+    measure_file,
+)
 from cloud.training.heads import begin_head, shorten_head, whiten_head
 from cloud.training.loop import Trained
 from cloud.training.neighbors import embed
@@ -21,7 +28,7 @@ from cloud.training.recipe import Recipe
 from cloud.training.run import RunFolder
 from converter.files import write_files
 from converter.network_file import read_note
-from edge.certificate import CERTIFICATE_FILE, Certificate
+from edge.certificate import CERTIFICATE_FILE
 from edge.decision import Decision
 from edge.disk import storage_error, sync_folder, write_atomically
 from edge.model import Model, write_model
@@ -30,15 +37,6 @@ from edge.model import Model, write_model
 # embeds the references for the others; model.json has the one for the CPU first.
 _TARGETS: Final = ("float32", "cpu", "gpu", "edgetpu")
 _NAMED = 12  # digits of a photo's SHA-256, enough to know it by
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A finished model and what was measured of each of its files."""
-
-    model: Model
-    files: tuple[FinishedFile, ...]
-    certificate: Certificate
 
 
 def finish(
