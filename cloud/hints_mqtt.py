@@ -1,7 +1,7 @@
 """Passes hints on to an MQTT broker, where devices listen: the only door to paho-mqtt in the cloud."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from cloud.hints import Hint
@@ -17,15 +17,24 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A broker, as devices and server reach it."""
+    """A broker, as devices and server reach it; the rest is how this server alone shows itself there.
+
+    `ca` is the file of the certificate that the broker's is signed by, "" for those of the system. Devices
+    have a user and a password of their own, who may read and not write.
+    """
 
     host: str
     port: int
     tls: bool = False
+    ca: str = ""
+    user: str = ""
+    password: str = field(default="", repr=False)
 
     @classmethod
-    def parse(cls, text: str, *, tls: bool = False) -> "Broker":
-        """Read `HOST:PORT`.
+    def parse(
+        cls, text: str, *, tls: bool = False, ca: str = "", user: str = "", password: str = ""
+    ) -> "Broker":
+        """Read `HOST:PORT`; a `ca` means TLS.
 
         Raises:
             BadSetting: it is none.
@@ -33,7 +42,9 @@ class Broker:
         host, _, port = text.rpartition(":")
         if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
             raise BadSetting(f"{text!r} is no broker: give HOST:PORT, like broker.example:1883")
-        return cls(host.strip("[]"), int(port), tls)
+        if password and not user:
+            raise BadSetting("a password for the broker needs a name with it: give --mqtt-user")
+        return cls(host.strip("[]"), int(port), tls or bool(ca), ca, user, password)
 
     def to_record(self) -> dict[str, object]:
         """Return how a device is told where to listen."""
@@ -51,13 +62,15 @@ class BrokerTeller:
         """Prepare; `start` connects.
 
         Raises:
-            BadSetting: the extra `mqtt` is not installed.
+            BadSetting: the extra `mqtt` is not installed, or the file of a certificate is none.
         """
         self._broker = broker
         self._last: Hint | None = None
         self._client = _client(broker)
         self._client.on_connect = self._connected
         self._client.on_disconnect = self._disconnected
+        self._client.on_connect_fail = self._not_reached
+        self._is_reached = True  # as far as the log knows
 
     def start(self) -> None:
         """Begin to connect, in a thread of its own."""
@@ -81,8 +94,21 @@ class BrokerTeller:
     def _connected(self, _client: "Client", _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
             _log.error("the broker %s refuses the server: %s", self._broker.host, reason)
-        elif self._last is not None:
+            return
+        self._is_reached = True
+        if self._last is not None:
             self._publish(self._last)
+
+    def _not_reached(self, _client: "Client", _data: Any) -> None:
+        if self._is_reached:
+            cure = "look at it, and at its certificate" if self._broker.tls else "look at it"
+            _log.error(
+                "the broker %s:%d is not reached (devices poll meanwhile): %s",
+                self._broker.host,
+                self._broker.port,
+                cure,
+            )
+        self._is_reached = False
 
     def _disconnected(
         self, _client: "Client", _data: Any, _flags: Any, reason: Any, _properties: Any
@@ -98,6 +124,11 @@ def _client(broker: Broker) -> "Client":
     except ImportError as error:
         raise BadSetting("--mqtt needs paho-mqtt: pip install 'shelfsight[mqtt]'") from error
     client = Client(CallbackAPIVersion.VERSION2)
+    if broker.user:
+        client.username_pw_set(broker.user, broker.password or None)
     if broker.tls:
-        client.tls_set()
+        try:
+            client.tls_set(ca_certs=broker.ca or None)
+        except OSError as error:
+            raise BadSetting(f"--mqtt-ca is {broker.ca!r}, which cannot be read ({error})") from error
     return client

@@ -33,7 +33,8 @@ class Settings:
     answer may take on this kind of hardware: what is beyond is told by `shelfsight doctor` and `bench`.
 
     `hints` says how the device hears at once of a release (`devices.hints`): `auto`, `sse`, `mqtt`, or `off`;
-    `mqtt_ca` is the file of the certificate that the broker's is signed by, empty for those of the system.
+    `mqtt_ca` is the file of the certificate that the broker's is signed by, empty for those of the system;
+    `mqtt_user` and `mqtt_password` are what it lets this device in by, empty where it lets everybody in.
     """
 
     data: Path
@@ -54,6 +55,8 @@ class Settings:
     poll_interval_s: float = 60.0
     hints: str = "auto"
     mqtt_ca: str = ""
+    mqtt_user: str = ""
+    mqtt_password: str = field(default="", repr=False)
     scrub_hours: float = 24.0
     look_interval_s: float = 1.0
     hold: int = 3
@@ -78,7 +81,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 }
 _WHOLE = frozenset({"threads", "input_size", "top", "hold", "camera_width", "camera_height"})
 _YES_OR_NO = frozenset({"propose"})
-_MAY_BE_EMPTY = frozenset({"external_library", "mqtt_ca"})
+_MAY_BE_EMPTY = frozenset({"external_library", "mqtt_ca", "mqtt_user", "mqtt_password"})
 _HINTS = ("auto", "sse", "mqtt", "off")
 _NAMES = tuple(setting.name for setting in fields(Settings) if setting.name != "data")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from devices.config import Settings
 from devices.hints import Hint
-from edge.errors import BadSetting, ServerUnreachable
+from edge.errors import AccessDenied, BadSetting, ServerUnreachable
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
@@ -29,18 +29,25 @@ def mqtt_hints(
 
     Raises:
         BadSetting: It is no such place, or the extra `mqtt` is not installed.
+        AccessDenied: The broker does not know this device.
         ServerUnreachable: No line, or it broke.
     """
     host, port, topic, tls = _read_place(place)
-    heard: queue.Queue[Hint | None] = queue.Queue(_MOST_WAITING)
+    heard: queue.Queue[Hint] = queue.Queue(_MOST_WAITING)
+    refused: list[str] = []
     client = _client(device, settings, tls=tls)
 
     def connected(client: "Client", _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-        if not reason.is_failure:
+        if reason.is_failure:
+            refused.append(str(reason))
+        else:
             client.subscribe(topic, qos=1)
 
-    def agreed(_client: "Client", _data: Any, _id: int, _reasons: Any, _properties: Any) -> None:
-        stands()
+    def agreed(_client: "Client", _data: Any, _id: int, reasons: Any, _properties: Any) -> None:
+        if any(reason.is_failure for reason in reasons):
+            refused.append(f"nothing of {topic} is for this device")
+        else:
+            stands()
 
     def told(_client: "Client", _data: Any, message: Any) -> None:
         if not heard.full():  # then there are more than enough to ring for
@@ -52,9 +59,12 @@ def mqtt_hints(
         while not closed.is_set():
             code = client.loop(timeout=1.0)
             while not heard.empty():
-                hint = heard.get()
-                if hint is not None:
-                    yield hint
+                yield heard.get()
+            if refused:
+                raise AccessDenied(
+                    f"the broker {host}:{port} does not let this device in ({refused[0]}): "
+                    "set mqtt_user and mqtt_password."
+                )
             if code != 0:
                 raise ServerUnreachable(f"the broker {host}:{port} is gone ({code}): it is tried again.")
     except (OSError, ValueError) as error:  # a certificate that is not trusted is an OSError too
@@ -73,6 +83,8 @@ def _client(device: str, settings: Settings, *, tls: bool) -> "Client":
         ) from error
     # Two programs of one device may listen; a broker puts out the first of two that have the same name.
     client = Client(CallbackAPIVersion.VERSION2, client_id=f"{device}-{uuid.uuid4().hex[:8]}")
+    if settings.mqtt_user:
+        client.username_pw_set(settings.mqtt_user, settings.mqtt_password or None)
     if tls:
         try:
             client.tls_set(ca_certs=settings.mqtt_ca or None, cert_reqs=ssl.CERT_REQUIRED)

@@ -52,9 +52,32 @@ from cloud.workspace import Workspace
     help="Tell of releases through this MQTT broker too, and tell devices to listen there.",
 )
 @click.option("--mqtt-tls", is_flag=True, help="The broker wants TLS.")
+@click.option(
+    "--mqtt-ca",
+    metavar="FILE",
+    default="",
+    help="The certificate that the broker's is signed by, if none of the system's did; means TLS.",
+)
+@click.option("--mqtt-user", metavar="NAME", default="", help="The name of this server at the broker.")
+@click.option(
+    "--mqtt-password",
+    metavar="PASSWORD",
+    default="",
+    help="Its password: better in cloud.toml or SHELFSIGHT_SERVE_MQTT_PASSWORD, where nobody else sees it.",
+)
 @data_option
 def command(
-    *, host: str, port: int, open_console: bool, hints: bool, mqtt: str | None, mqtt_tls: bool, data: Path
+    *,
+    host: str,
+    port: int,
+    open_console: bool,
+    hints: bool,
+    mqtt: str | None,
+    mqtt_tls: bool,
+    mqtt_ca: str,
+    mqtt_user: str,
+    mqtt_password: str,
+    data: Path,
 ) -> None:
     """Serve devices, and show people the console at /.
 
@@ -66,7 +89,9 @@ def command(
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a request that waits a moment is no news
     workspace = open_workspace(data)
     signing.timestamp_expires(workspace.metadata)
-    broker = Broker.parse(mqtt, tls=mqtt_tls) if mqtt else None
+    broker = None
+    if mqtt:
+        broker = Broker.parse(mqtt, tls=mqtt_tls, ca=mqtt_ca, user=mqtt_user, password=mqtt_password)
     app = create_app(workspace, people_anywhere=open_console, broker=broker)
     here = rooms_of(app)
     server = WebServer(app, host, port, largest_body=LARGEST_BATCH)

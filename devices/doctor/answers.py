@@ -92,4 +92,5 @@ def _failed(name: str, result: Probed) -> Finding:
 
 
 def _packed(settings: Settings) -> str:
-    return json.dumps(asdict(settings) | {"data": str(settings.data)})
+    # It stands on a command line, which everybody on this machine can read: no password.
+    return json.dumps(asdict(settings) | {"data": str(settings.data), "mqtt_password": ""})

@@ -6,6 +6,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,23 +15,42 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+_SERVER = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Shelfsight test")])
+_AUTHORITY = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Shelfsight test authority")])
 
-def write_certificate(folder: Path, *, days: float, name: str = "127.0.0.1") -> Path:
-    """Write key and certificate of the address `name`, which runs out in so many days, into one file."""
+
+@dataclass(frozen=True)
+class Authority:
+    """Who signs certificates: its own `certificate`, a file, and its key."""
+
+    certificate: Path
+    key: ec.EllipticCurvePrivateKey
+
+
+def write_authority(folder: Path) -> Authority:
+    """Make an authority; its certificate is written into `ca.pem`."""
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Shelfsight test")])
-    address = x509.IPAddress(ipaddress.ip_address(name))
-    end = dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(end - dt.timedelta(days=90))
-        .not_valid_after(end)
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .sign(key, hashes.SHA256())
+    usage = x509.BasicConstraints(ca=True, path_length=0)
+    made = (
+        _certificate(_AUTHORITY, key, days=9).add_extension(usage, critical=True).sign(key, hashes.SHA256())
+    )
+    path = folder / "ca.pem"
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    return Authority(path, key)
+
+
+def write_certificate(
+    folder: Path, *, days: float, name: str = "127.0.0.1", authority: Authority | None = None
+) -> Path:
+    """Write key and certificate of the address `name`, which runs out in so many days, into one file.
+
+    It is signed by `authority`, or by itself.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(name))])
+    begun = _certificate(_SERVER, key, days=days, issuer=_AUTHORITY if authority else _SERVER)
+    certificate = begun.add_extension(address, critical=False).sign(
+        authority.key if authority else key, hashes.SHA256()
     )
     path = folder / "server.pem"
     path.write_bytes(
@@ -40,6 +60,21 @@ def write_certificate(folder: Path, *, days: float, name: str = "127.0.0.1") -> 
         + certificate.public_bytes(serialization.Encoding.PEM)
     )
     return path
+
+
+def _certificate(
+    subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, days: float, issuer: x509.Name | None = None
+) -> x509.CertificateBuilder:
+    end = dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer or subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(end - dt.timedelta(days=90))
+        .not_valid_after(end)
+    )
 
 
 class _Well(BaseHTTPRequestHandler):
