@@ -13,7 +13,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 from flask import Blueprint, Response, abort, g, json, jsonify, request, send_file
 
 from cloud import signing
-from cloud.database import has_nul
+from cloud.database import why_not_kept
 from cloud.events import LARGEST_BATCH
 from cloud.fleet import DeviceInfo
 from cloud.problems import problem
@@ -117,8 +117,8 @@ def heartbeat(device: str) -> Response:
     value = body.take("release")
     release = None if value is None else _release(value)
     status = body.inner("status").rest()
-    if has_nul(status):
-        raise BadSetting("a device's status has a text with a NUL in it, which no database keeps")
+    if (why := why_not_kept(status)) is not None:
+        raise BadSetting(f"a device's status {why}")
     if len(json.dumps(status)) > _LARGEST_STATUS:
         raise BadSetting(f"a device's status is at most {_LARGEST_STATUS} bytes of JSON")
     here = rooms()

@@ -41,8 +41,19 @@ _ROOMS_WITH_TABLES = (
     "cloud.events",
     "cloud.proposals",
 )
+DEEPEST: Final = 50
+"""How deep JSON that is kept may be nested."""
+
 _BUSY_TIMEOUT_S = 30
 _CONNECT_TIMEOUT_S = 10
+# A database server that vanishes from the network, without a word, is noticed.
+_PATIENCE: Final = {
+    "connect_timeout": _CONNECT_TIMEOUT_S,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
 _DRIVERS: Final = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"}
 
 # PostgreSQL sorts by the language of its installation, unless told: by code point, as SQLite and Python do.
@@ -72,13 +83,14 @@ def open_database(data: Path, url: str | None = None) -> sessionmaker[Session]:
         is_sqlite = where.get_backend_name() == "sqlite"
         engine = create_engine(
             where,
-            connect_args={"factory": _SelfClosing} if is_sqlite else {"connect_timeout": _CONNECT_TIMEOUT_S},
+            connect_args={"factory": _SelfClosing} if is_sqlite else _PATIENCE,
             pool_pre_ping=not is_sqlite,  # a database server may have been started anew
         )
         if is_sqlite:
             event.listen(engine, "connect", _harden_sqlite)
         else:
             event.listen(engine, "do_connect", _connect_self_closing)
+            event.listen(engine, "connect", _bound_waits)
         bring_up_to_date(engine)
     except (SQLAlchemyError, ImportError) as error:
         raise StorageUnusable(
@@ -93,13 +105,26 @@ def load_tables() -> None:
         importlib.import_module(room)
 
 
-def has_nul(value: object) -> bool:
-    """Say whether any text in a JSON value has a NUL, which PostgreSQL keeps in no text."""
-    if isinstance(value, str):
-        return "\0" in value
-    if isinstance(value, Mapping):
-        return any("\0" in str(name) or has_nul(each) for name, each in value.items())
-    return isinstance(value, list) and any(map(has_nul, value))
+def why_not_kept(value: object) -> str | None:
+    """Return what keeps a JSON value out of the databases, in words that follow a name; None: it is kept.
+
+    PostgreSQL keeps a NUL in no text, and whoever reads what is nested without end meets Python's own end.
+    """
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > DEEPEST:
+            return f"is nested more than {DEEPEST} deep"
+        inner: list[object] = []
+        for each in level:
+            if isinstance(each, Mapping):
+                inner += [*each, *each.values()]
+            elif isinstance(each, list):
+                inner += each
+            elif isinstance(each, str) and "\0" in each:
+                return "has a text with a NUL in it, which no database keeps"
+        level = inner
+    return None
 
 
 def shown(where: URL) -> str:
@@ -140,6 +165,12 @@ def _connect_self_closing(_dialect: object, _record: object, where: list[Any], h
             self.close()
 
     return Closing.connect(*where, **how)
+
+
+def _bound_waits(connection: Any, _record: object) -> None:
+    # As on SQLite: whoever holds a lock for ever must not hold every thread of the server.
+    connection.execute(f"SET lock_timeout = {_BUSY_TIMEOUT_S * 1000}")
+    connection.commit()
 
 
 def _address(data: Path, url: str | None) -> URL:

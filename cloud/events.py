@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
 from cloud import accuracy, proposals
-from cloud.database import Base, has_nul, transaction
+from cloud.database import Base, transaction, why_not_kept
 from cloud.times import UtcTime, now
 from edge.errors import BadSetting, SkipRecord, StorageUnusable
 from edge.events import MOST_BYTES, Event
@@ -205,8 +205,8 @@ def _read(device: str, record: object) -> KeptEvent:
         at = datetime.fromisoformat(event.at)
     except ValueError as error:
         raise SkipRecord(f"event {event.id} happened at {event.at}, which is no time: {error}") from error
-    if has_nul(event.data):
-        raise SkipRecord(f"event {event.id} has a text with a NUL in it, which no database keeps")
+    if (why := why_not_kept(event.data)) is not None:
+        raise SkipRecord(f"event {event.id} {why}")
     return KeptEvent(event.id, device, event.kind, at, now(), event.data)
 
 

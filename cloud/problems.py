@@ -2,6 +2,8 @@
 
 import logging
 import math
+import threading
+import time
 
 from flask import Flask, Response, json, request
 from werkzeug.exceptions import HTTPException
@@ -29,7 +31,28 @@ _STATUS: tuple[tuple[type[ShelfsightError], int], ...] = (
     (NoSpace, 503),
 )
 _RETRY_S = 10.0
+_SAID_EVERY_S = 1.0
 _log = logging.getLogger(__name__)
+
+
+class _Brief:
+    """Write a line a second at the most: without its database a server refuses thousands a second."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._said, self._left_out = float("-inf"), 0
+
+    def error(self, text: str) -> None:
+        with self._lock:
+            if time.monotonic() - self._said < _SAID_EVERY_S:
+                self._left_out += 1
+                return
+            more = f" (and {self._left_out} more since the last line)" if self._left_out else ""
+            self._said, self._left_out = time.monotonic(), 0
+        _log.error("%s%s", text, more)
+
+
+_brief = _Brief()
 
 
 def register(app: Flask) -> None:
@@ -50,7 +73,7 @@ def _refuse(error: ShelfsightError) -> Response:
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     if status >= 500:
         # The sentence names paths of this machine: it is for the log, not for whoever asks.
-        _log.error("%s %s: %s", request.method, request.path, error)
+        _brief.error(f"{request.method} {request.path}: {error}")
         response = problem(
             status, error.code, "the server cannot read or write its data now: try again later"
         )

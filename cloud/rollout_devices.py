@@ -105,7 +105,9 @@ def note_failures(session: Session, device: str, told: Iterable[tuple[str, Mappi
     codes: dict[int, str] = {}
     for kind, data in told:
         version, code = data.get("release"), data.get("error")
-        if kind in ("failed", "rolled_back") and isinstance(version, int) and not isinstance(version, bool):
+        if kind not in ("failed", "rolled_back") or isinstance(version, bool):
+            continue
+        if isinstance(version, int) and 0 < version < 2**53:
             codes[version] = code[:_LONGEST_CODE] if isinstance(code, str) else kind
     if not codes:
         return

@@ -3,12 +3,14 @@
 - A connection that waits for hints is handed over: it leaves waitress, and no thread waits for it.
 - Connections that rest are closed, the longest resting first, when there are many: each costs the loop a
   little at every step.
+- A request that takes too long to arrive is not waited for: a few thousand such lines would be all there are.
 - When more requests wait than can be answered soon, further ones are told at once to come later.
 """
 
 import os
 import random
 import socket
+import time
 from typing import Any, Final
 
 from flask import Flask
@@ -28,6 +30,8 @@ _MOST_CONNECTIONS: Final = 4000
 _MOST_RESTING: Final = 200
 _RESTS_FOR_S: Final = 60
 _YOUNG_S: Final = 1.0
+_ARRIVES_WITHIN_S: Final = 20.0  # a head; its body may take longer where it brings
+_LEAST_RATE: Final = 200.0  # bytes a second; the thinnest line of a shop brings more
 _MOST_WAITING: Final = 300  # requests; some 0.5 s of work
 _LATER_S: Final = (5, 15)
 
@@ -72,6 +76,19 @@ class _Busy(Error):  # type: ignore[misc]
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
     task_class = _Task
+    _began = 0.0
+
+    def received(self, data: bytes) -> bool:
+        if self.request is None:
+            self._began = time.time()
+        return bool(super().received(data))
+
+    def is_late(self, now: float) -> bool:
+        """Whether a request has begun to arrive and should long be here."""
+        request = self.request
+        if request is None or self.requests:
+            return False
+        return bool(now - self._began > _ARRIVES_WITHIN_S + request.body_bytes_received / _LEAST_RATE)
 
 
 class _Server(TcpWSGIServer):  # type: ignore[misc]
@@ -93,6 +110,9 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]
 
     def maintenance(self, now: float) -> None:
         super().maintenance(now)
+        for channel in self.active_channels.values():
+            if channel.is_late(now):
+                channel.will_close = True
         resting = [each for each in self.active_channels.values() if not each.requests and not each.request]
         if len(resting) > _MOST_RESTING:
             resting.sort(key=lambda each: each.last_activity)

@@ -106,3 +106,35 @@ def test_of_many_connections_that_rest_the_longest_resting_are_closed(
         for line in resting[3:]:
             line.sendall(QUESTION)
             assert answer(line).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("begun", [b"GET /wait HTT", b"POST /wait HTTP/1.1\r\nContent-Length: 900\r\n\r\n"])
+def test_a_request_that_drips_is_not_waited_for(
+    begun: bytes, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_ARRIVES_WITHIN_S", 0.5)
+    with running(app) as port, connect(port) as line:
+        line.sendall(begun)
+        line.settimeout(0.1)
+        end = time.monotonic() + 10
+        with pytest.raises(ConnectionError):
+            while time.monotonic() < end:  # never silent: no timeout of silence would end it
+                line.sendall(b"x")
+                try:
+                    if not line.recv(100):
+                        raise ConnectionResetError
+                except TimeoutError:
+                    continue
+
+
+def test_a_request_that_comes_slowly_but_comes_is_answered(
+    app: Flask, go: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_ARRIVES_WITHIN_S", 0.5)
+    go.set()
+    with running(app) as port, connect(port) as line:
+        line.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n")
+        for _ in range(9):
+            line.sendall(b"x" * 100)
+            time.sleep(0.3)  # 333 bytes a second
+        assert answer(line).startswith(b"HTTP/1.1 200 ")
