@@ -73,6 +73,10 @@ class Listeners:
         """Return how many listen."""
         return len(self._sockets)
 
+    def limit(self, most: int) -> None:
+        """Let no more than so many listen, where that is fewer than before."""
+        self._most = min(self._most, most)
+
     def have_room(self) -> bool:
         """Whether one more may listen."""
         return len(self._sockets) < self._most

@@ -21,7 +21,11 @@ def hints(device: str) -> Response:
     listeners = rooms().listeners
     if HAND_OVER not in request.environ or not listeners.are_open:
         abort(404, "this server gives no hints: poll it")
-    if not listeners.have_room():
+    try:
+        connection = request.environ[HAND_OVER]() if listeners.have_room() else None
+    except OSError:  # no more files may be open
+        connection = None
+    if connection is None:
         raise ServerBusy("too many devices listen already: poll, and try again later", retry_after=_LATER_S)
-    listeners.take(request.environ[HAND_OVER](), device)
+    listeners.take(connection, device)
     return Response()  # nothing of it is sent: the connection is somebody else's now

@@ -9,6 +9,7 @@
 
 import os
 import random
+import resource
 import socket
 import time
 from typing import Any, Final
@@ -27,6 +28,7 @@ HAND_OVER: Final = "shelfsight.hand_over"
 
 _THREADS: Final = 8
 _MOST_CONNECTIONS: Final = 4000
+_OTHER_FILES: Final = 200  # the database's, the metadata's, and what Python itself has open
 _MOST_RESTING: Final = 200
 _RESTS_FOR_S: Final = 60
 _YOUNG_S: Final = 1.0
@@ -34,6 +36,23 @@ _ARRIVES_WITHIN_S: Final = 20.0  # a head; its body may take longer where it bri
 _LEAST_RATE: Final = 200.0  # bytes a second; the thinnest line of a shop brings more
 _MOST_WAITING: Final = 300  # requests; some 0.5 s of work
 _LATER_S: Final = (5, 15)
+
+
+def let_many_connect() -> int:
+    """Allow this process as many open files as it may have at all; return how many may listen for hints.
+
+    Most systems begin with 1,024, which is too few for a fleet that keeps its lines open.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    most = 1_000_000 if hard == resource.RLIM_INFINITY else hard
+    return max(0, most - _connections(most) - _OTHER_FILES)
+
+
+def _connections(files: int) -> int:
+    """Return how many connections waitress may have, where so many files may be open."""
+    return min(_MOST_CONNECTIONS, files // 2)
 
 
 class _Task(WSGITask):  # type: ignore[misc]
@@ -114,9 +133,10 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]
             if channel.is_late(now):
                 channel.will_close = True
         resting = [each for each in self.active_channels.values() if not each.requests and not each.request]
-        if len(resting) > _MOST_RESTING:
+        most = min(_MOST_RESTING, self.adj.connection_limit // 2)
+        if len(resting) > most:
             resting.sort(key=lambda each: each.last_activity)
-            for channel in resting[:-_MOST_RESTING]:
+            for channel in resting[:-most]:
                 if channel.last_activity < now - _YOUNG_S and not channel.total_outbufs_len:
                     channel.will_close = True
 
@@ -140,7 +160,7 @@ class WebServer:
                 ident=None,
                 asyncore_use_poll=True,  # select() cannot count beyond 1024
                 backlog=2048,
-                connection_limit=_MOST_CONNECTIONS,
+                connection_limit=_connections(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
                 channel_timeout=_RESTS_FOR_S,
                 cleanup_interval=1,
                 max_request_body_size=largest_body + 1,

@@ -19,7 +19,7 @@ from cloud.hints import Listeners, Watch
 from cloud.hints_mqtt import Broker, BrokerTeller
 from cloud.news import News
 from cloud.rooms import Rooms, rooms_of
-from cloud.serving import WebServer
+from cloud.serving import WebServer, let_many_connect
 from cloud.ticking import Ticker
 from cloud.workspace import Workspace
 
@@ -94,6 +94,7 @@ def command(
         broker = Broker.parse(mqtt, tls=mqtt_tls, ca=mqtt_ca, user=mqtt_user, password=mqtt_password)
     app = create_app(workspace, people_anywhere=open_console, broker=broker)
     here = rooms_of(app)
+    here.listeners.limit(let_many_connect())
     server = WebServer(app, host, port, largest_body=LARGEST_BATCH)
     here.pace.waiting = server.waiting
     parts = _parts(workspace, here, hints=hints)

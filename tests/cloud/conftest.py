@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -145,9 +145,15 @@ def client(app: Flask) -> FlaskClient:
 
 
 @contextmanager
-def serving(workspace: Workspace, *options: str, stop_by: signal.Signals = signal.SIGTERM) -> Iterator[str]:
-    """Run `shelfsight-cloud serve` on a free port in a process of its own; gives its address."""
-    command = [sys.executable, "-c", "from cloud.commands import main; main()", "serve", "--port", "0"]
+def serving(
+    workspace: Workspace,
+    *options: str,
+    stop_by: signal.Signals = signal.SIGTERM,
+    by: Sequence[str] = (),
+) -> Iterator[str]:
+    """Run `shelfsight-cloud serve` on a free port in a process of its own, started `by` that command; gives
+    its address."""
+    command = [*by, sys.executable, "-c", "from cloud.commands import main; main()", "serve", "--port", "0"]
     process = subprocess.Popen(
         [*command, "--data", str(workspace.data), *database_flag(workspace), *options],
         cwd=ROOT,

@@ -1,6 +1,7 @@
 """A real server, over sockets, and callers that mean no good; and a PostgreSQL that goes and comes back."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -113,7 +114,9 @@ def test_what_is_nested_without_end_is_refused_and_the_events_beside_it_are_kept
 
 
 @pytest.mark.parametrize("what", ["nothing", "half a head", "half a body", "hints that nobody reads"])
-def test_two_thousand_lines_that_bring_nothing_keep_no_device_away(what: str, workspace: Workspace) -> None:
+def test_two_thousand_lines_that_bring_nothing_keep_no_device_away(
+    what: str, workspace: Workspace, files: None
+) -> None:
     caller = Caller(workspace)
     with serving(workspace) as address, ExitStack() as lines:
         caller.address, (host, port) = address, address.removeprefix("http://").split(":")
@@ -132,6 +135,38 @@ def test_two_thousand_lines_that_bring_nothing_keep_no_device_away(what: str, wo
             began = time.monotonic()
             assert caller.beat().status == 200
             assert time.monotonic() - began < 5
+
+
+@pytest.fixture
+def files() -> Iterator[None]:
+    """Allow this process many open files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4000:
+        pytest.skip("this process may not have so many files open")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(("most", "listening"), [("1024", 312), ("256:", 400)])
+def test_where_few_files_may_be_open_few_may_listen_and_all_may_poll(
+    most: str, listening: int, workspace: Workspace, files: None
+) -> None:
+    callers = [Caller(workspace) for _ in range(100)]
+    by = ["prlimit", f"--nofile={most}"]  # "256:" is a limit that the server may raise by itself
+    with serving(workspace, by=by) as address, ExitStack() as lines:
+        host, port = address.removeprefix("http://").split(":")
+        heard: Counter[bytes] = Counter()
+        for caller in callers * 4:  # a device may listen four times
+            line = lines.enter_context(socket.create_connection((host, int(port)), timeout=10))
+            token = caller.headers["Authorization"]
+            path = f"/v1/devices/{caller.device}/hints"
+            line.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n\r\n".encode())
+            heard[line.recv(4096)[:12]] += 1
+        assert heard[b"HTTP/1.1 200"] == listening
+        assert heard[b"HTTP/1.1 429"] == 400 - listening
+        callers[0].address = address
+        assert callers[0].beat().status == 200
 
 
 @pytest.fixture
