@@ -134,8 +134,15 @@ def _give(relay: Relay, sha256: str) -> Response:
         if "public" not in said.headers.get("cache-control", ""):
             whole = relay.ask("GET", address, _asked(), None)
             return _pass_on(whole, whole.body)
-        if relay.files.fetch(sha256, int(length), WAIT_S):
-            path = relay.files.find(sha256)
+        try:
+            if relay.files.fetch(sha256, int(length), WAIT_S):
+                path = relay.files.find(sha256)
+        except NoSpace as error:
+            if int(length) > MOST_BYTES:
+                raise
+            _log.warning("%s is passed on and not kept: %s", sha256, error)
+            whole = relay.ask("GET", address, _asked(), None)
+            return _pass_on(whole, whole.body)
         if path is None:
             return _problem(503, "on_its_way", "the file is on its way here: ask again", RETRY_S)
     response = send_file(path.absolute(), mimetype="application/octet-stream", conditional=True, etag=sha256)

@@ -3,6 +3,7 @@
 Nothing here is verified, and nothing has to be: the devices verify every byte by their own keys.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.disk import storage_error, write_atomically
-from edge.errors import ServerUnreachable, ShelfsightError
+from edge.errors import NoSpace, ServerUnreachable, ShelfsightError, StorageUnusable
 from edge.transport import Exchanged
 
 ABSENT_FRESH_S = 1.0
@@ -22,6 +23,8 @@ AWAY_S = 2.0
 
 MOST_FILES = 200
 MOST_BYTES = 16 * 1024 * 1024
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,10 @@ class Metadata:
         elif said.status == 200:
             body, etag = said.body, said.headers.get("etag")
             if known is None or known.body != body:
-                self._keep(name, body)
+                try:
+                    self._keep(name, body)
+                except (NoSpace, StorageUnusable) as error:
+                    _log.warning("%s is passed on and not kept: %s", name, error)
         elif said.status in (403, 404):
             body, etag = None, None
         else:

@@ -1,6 +1,9 @@
 """The parts of a relay: what it keeps of metadata, how it shares one line of hints."""
 
+import hashlib
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,3 +141,58 @@ def test_listeners_are_bounded(client: FlaskClient) -> None:
     for line in lines:
         line.close()
     assert client.get("/v1/devices/d/hints").status_code == 200
+
+
+def test_bytes_that_the_server_gives_under_another_hash_are_passed_on_to_nobody(
+    server: LoopbackServer, client: FlaskClient, tmp_path: Path
+) -> None:
+    right, wrong = b"x" * 5000, b"y" * 5000
+    path = f"/v1/files/{hashlib.sha256(right).hexdigest()}"
+    public = {"Cache-Control": "public"}
+    server.spoil = lambda asked: Reply(200, wrong, public)
+    refused = client.get(path)
+    assert (refused.status_code, "Retry-After" in refused.headers) == (503, True)
+    assert wrong not in refused.data
+    assert not list((tmp_path / "files").iterdir()) and not list((tmp_path / "parts").iterdir())
+    server.spoil = lambda asked: Reply(200, right, public)
+    with client.get(path) as whole:
+        assert whole.data == right
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from devices.relay.app import Relay, create_app
+client = create_app(Relay(sys.argv[1], Path(sys.argv[2]), 10**9)).test_client()
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+for path in sys.argv[3:]:
+    answer = client.get(path)
+    print(answer.status_code, len(answer.data), answer.headers.get("Retry-After"))
+"""
+
+
+def test_a_relay_whose_disk_is_full_passes_on_what_it_cannot_keep(
+    server: LoopbackServer, tmp_path: Path
+) -> None:
+    small, large = "/v1/files/" + "a" * 64, "/v1/files/" + "b" * 64
+    sizes = {small: 300_000, large: 17 * 1024 * 1024}
+    timestamp = "/v1/metadata/timestamp.json"
+
+    def answer(asked: Asked) -> Reply | None:
+        size = sizes.get(asked.path)
+        return None if size is None else Reply(200, b"x" * size, {"Cache-Control": "public"})
+
+    server.spoil, server.files = answer, {timestamp: b"t" * 2000}
+    # The kernel refuses to let a file grow: the nearest thing to a full disk that needs no privilege.
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, server.url, str(tmp_path), timestamp, small, large, timestamp],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = [line.split() for line in done.stdout.splitlines()]
+    assert [line[0] for line in said] == ["200", "200", "503", "200"], done.stderr
+    assert [said[number][1] for number in (0, 1, 3)] == ["2000", "300000", "2000"]
+    assert said[2][2] == "10"
+    assert "no space" in done.stderr

@@ -116,7 +116,7 @@ def _handler(server: LoopbackServer) -> type[BaseHTTPRequestHandler]:
             except OSError:
                 self.close_connection = True
 
-        do_POST = do_GET  # noqa: N815
+        do_POST = do_HEAD = do_GET  # noqa: N815
 
         def _send(self, reply: Reply) -> None:
             if reply.raw:
@@ -133,7 +133,8 @@ def _handler(server: LoopbackServer) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Connection", "close")
                 self.close_connection = True
             self.end_headers()
-            self._send_body(reply)
+            if self.command != "HEAD":
+                self._send_body(reply)
 
         def _send_body(self, reply: Reply) -> None:
             if reply.cut_after is not None:
