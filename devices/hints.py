@@ -30,8 +30,8 @@ MISSED_SPREAD_S = 5.0
 
 BURST = 5
 REFILL_S = 10.0
-"""So many hints that prove empty wake the loop at once; after that, one every `REFILL_S` seconds. A hint that
-proves true, since a release came, is not counted: somebody who publishes every five seconds is kept up with."""
+"""So many hints that prove empty wake the loop at once; after that, one every `REFILL_S` seconds. One that
+proves true, since a release came, is not counted: who publishes every five seconds is kept up with."""
 
 TRIES = 3
 """After so many lines in a row that broke at once, the next visit takes the other way, where there is one."""

@@ -1,17 +1,22 @@
 """The rhythm of syncing: jitter, back-off, and leaving at once when told to."""
 
+import json
 import random
+import threading
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.bell import Bell
 from devices.config import Settings
 from devices.device import Device
+from devices.hints import BURST
 from devices.sync_loop import sync_until
 from devices.waits import JITTER, LONGEST_BACKOFF_S, backoff_wait_s, poll_wait_s
 from edge.errors import ShelfsightError
+from tests.edge.loopback_server import Asked, Reply, loopback_server
 
 
 @given(st.floats(1, 86_400), st.integers())
@@ -61,3 +66,32 @@ def test_what_a_person_has_to_mend_is_waited_for_at_least_a_poll(data: Path) -> 
 
     sync_until(bell, Device(Settings(data=data)), said=lambda report: None, failed=failed)
     assert waits[0] >= 60
+
+
+@pytest.mark.parametrize(
+    ("hints", "woken"),
+    [
+        (Reply(200, b": nothing but silence", drip=(1, 5.0)), 0),
+        (Reply(200, b'event: release\ndata: {"version": 999}\n\n' * 500, drip=(40, 0.02)), BURST + 1),
+    ],
+    ids=["silent", "lying"],
+)
+def test_the_poll_is_the_truth_whatever_the_hints_do(hints: Reply, woken: int, data: Path) -> None:
+    bell, polls = Bell(), 0
+
+    def answer(asked: Asked) -> Reply:
+        nonlocal polls
+        if not asked.path.endswith("heartbeat"):
+            return hints
+        polls += 1
+        return Reply(200, b'{"offered_release": null, "next_poll_s": 1, "hints": {"sse": "/h"}}')
+
+    with loopback_server() as server:
+        server.spoil = answer
+        (data / "device.json").write_text(json.dumps({"url": server.url, "device_id": "d-1", "token": "t"}))
+        stop = threading.Timer(2.7, bell.stop)
+        stop.start()
+        sync_until(bell, Device(Settings(data=data)), said=lambda report: None, failed=lambda *_: bell.stop())
+        stop.join()
+    assert server.paths("/h")
+    assert 3 <= polls <= 4 + woken
