@@ -17,9 +17,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
 from cloud.comparing import Comparison, Times, compare_shares, compare_times
-from cloud.database import Base, transaction
+from cloud.database import transaction
 from cloud.rollout_devices import note_failures
 from cloud.rollout_rules import ShadowCounts
+from cloud.tables import Base
 from cloud.times import UtcTime, now
 
 KEPT: Final = timedelta(days=90)

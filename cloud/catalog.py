@@ -13,8 +13,9 @@ from typing import Final, Literal, get_args
 from sqlalchemy import ForeignKey, Select, delete, func, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
-from cloud.database import Base, transaction
+from cloud.database import transaction
 from cloud.photos import PhotoStorage
+from cloud.tables import Base
 from cloud.times import UtcTime, now
 from edge.errors import BadProduct
 from edge.image import decode

@@ -17,13 +17,14 @@ from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
 from cloud.accuracy import Accuracy
 from cloud.comparing import Comparison
-from cloud.database import Base, transaction
+from cloud.database import transaction
 from cloud.fleet import DeviceRow, Fleet
 from cloud.offers import Offers, store_windows
 from cloud.releases import ReleaseRow
 from cloud.rollout_devices import RolloutDeviceRow, RolloutDevices
 from cloud.rollout_rules import Decision, Evidence, ShadowCounts, decide
 from cloud.rollouts import Rollout, Rollouts, reaches
+from cloud.tables import Base
 from cloud.times import UtcTime, now
 from cloud.wave import Wave
 from cloud.windows import Window, chosen, open_seconds

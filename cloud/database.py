@@ -1,8 +1,4 @@
-"""The one database: its tables' common base, and how a session to it is opened.
-
-Each room declares its own tables on `Base` and is the only one that queries them. A change of a table needs a
-migration too: `docs/database.md` says how one is made.
-"""
+"""The one database: how a session to it is opened, and what it can keep."""
 
 import importlib
 import sqlite3
@@ -13,21 +9,18 @@ from typing import Any, Final
 
 from sqlalchemy import (
     URL,
-    BigInteger,
-    Double,
-    Integer,
-    String,
     create_engine,
     event,
     make_url,
 )
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
 
+from cloud.migrating import bring_up_to_date
 from edge.errors import BadSetting, StorageUnusable
 
 DATABASE_NAME = "shelfsight.db"
-# Imported here and not at the top: each of them imports `Base` from this module.
+# Imported only when a database is opened: each of them imports this module.
 _ROOMS_WITH_TABLES = (
     "cloud.catalog",
     "cloud.releases",
@@ -56,17 +49,6 @@ _PATIENCE: Final = {
 }
 _DRIVERS: Final = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"}
 
-# PostgreSQL sorts by the language of its installation, unless told: by code point, as SQLite and Python do.
-TEXT: Final = String().with_variant(String(collation="C"), "postgresql")
-# A release's number may pass 2^31; SQLite has one kind of whole number and counts up only that.
-WHOLE: Final = BigInteger().with_variant(Integer(), "sqlite")
-
-
-class Base(DeclarativeBase):
-    """What every table of the cloud derives from."""
-
-    type_annotation_map: Final = {str: TEXT, int: WHOLE, float: Double()}
-
 
 def open_database(data: Path, url: str | None = None) -> sessionmaker[Session]:
     """Open the database of a data folder, or the one at `url`, and bring its tables up to date.
@@ -75,8 +57,6 @@ def open_database(data: Path, url: str | None = None) -> sessionmaker[Session]:
         BadSetting: `url` is not the address of a database.
         StorageUnusable: the database cannot be opened, is not one, or was made by a newer Shelfsight.
     """
-    from cloud.migrating import bring_up_to_date  # it imports this module
-
     where = _address(data, url)
     load_tables()
     try:

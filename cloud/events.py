@@ -12,7 +12,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
 from cloud import accuracy, proposals
-from cloud.database import Base, transaction, why_not_kept
+from cloud.database import transaction, why_not_kept
+from cloud.tables import Base
 from cloud.times import UtcTime, now
 from edge.errors import BadSetting, SkipRecord, StorageUnusable
 from edge.events import MOST_BYTES, Event

@@ -21,7 +21,8 @@ from typing import Any, Final, cast
 from sqlalchemy import JSON, Table, bindparam, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
-from cloud.database import Base, transaction
+from cloud.database import transaction
+from cloud.tables import Base
 from cloud.times import UtcTime, now, rfc3339
 from edge.errors import AccessDenied, BadSetting, EnrollmentRefused, ServerBusy
 

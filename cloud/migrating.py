@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, inspect, text
 
-from cloud.database import Base
+from cloud.tables import Base
 from edge.errors import StorageUnusable
 
 NEWEST: Final = "0002"

@@ -15,8 +15,9 @@ from sqlalchemy import JSON, func, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
 from cloud.catalog import Catalog
-from cloud.database import Base, transaction
+from cloud.database import transaction
 from cloud.photos import PhotoStorage
+from cloud.tables import Base
 from cloud.times import UtcTime, now
 from edge.errors import BadProduct, BadSetting, SkipPhoto, SkipRecord, TryLater
 from edge.fields import Fields

@@ -7,7 +7,8 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
-from cloud.database import Base, transaction
+from cloud.database import transaction
+from cloud.tables import Base
 from cloud.times import UtcTime
 
 

@@ -12,9 +12,10 @@ from typing import Any, Final, Literal
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
-from cloud.database import Base, transaction
+from cloud.database import transaction
 from cloud.fleet import DeviceRow
 from cloud.rollouts import RolloutRow
+from cloud.tables import Base
 from cloud.times import UtcTime, now
 
 Standing = Literal["offered", "running", "failed"]

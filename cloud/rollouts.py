@@ -9,10 +9,11 @@ from typing import Any, Final, Literal, cast
 from sqlalchemy import JSON, ColumnElement, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
-from cloud.database import Base, transaction
+from cloud.database import transaction
 from cloud.releases import ReleaseRow
 from cloud.rollout_rules import Decision, Evidence, Plan, stage_name
 from cloud.stores import StoreRow
+from cloud.tables import Base
 from cloud.times import UtcTime, now, rfc3339
 from edge.errors import BadSetting, NoRelease
 

@@ -14,9 +14,10 @@ from sqlalchemy import and_, delete, exists, func, or_, select
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
 from cloud.catalog import ProductRow
-from cloud.database import Base, transaction
+from cloud.database import transaction
 from cloud.fleet import CodeRow, DeviceRow
 from cloud.releases import ReleaseRow
+from cloud.tables import Base
 from cloud.times import UtcTime, now
 from cloud.windows import Window
 from edge.errors import BadProduct, BadSetting

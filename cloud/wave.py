@@ -8,7 +8,8 @@ from typing import Final
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
-from cloud.database import Base, transaction
+from cloud.database import transaction
+from cloud.tables import Base
 from cloud.times import UtcTime, now
 
 KEPT: Final = timedelta(days=30)

@@ -4,27 +4,24 @@ A hint only rings the sync loop awake. Whatever a hint says, or whoever says it,
 poll that was not needed, and not many of them.
 """
 
-import json
-import math
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
 from urllib.parse import urlsplit
 
 from devices.bell import Bell
 from devices.config import Settings
 from devices.enrollment import Enrollment
+from devices.hint import Hint
+from devices.hints_mqtt import mqtt_hints
 from devices.waits import backoff_wait_s
 from edge.errors import BadSetting, ShelfsightError, TryLater
 
 SILENCE_S = 60.0
 """A line on which not even a sign of life came for so long is dead. The server gives one every 15 seconds."""
 
-LONGEST_SPREAD_S = 600.0
 MISSED_SPREAD_S = 5.0
 """After a line was broken, a hint may have been missed: the device polls within so many seconds."""
 
@@ -37,28 +34,6 @@ TRIES = 3
 """After so many lines in a row that broke at once, the next visit takes the other way, where there is one."""
 
 _LIVED_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Hint:
-    """Something is new: release `version`, if it says which; devices come within `spread_s` seconds."""
-
-    version: int | None
-    spread_s: float
-
-    @classmethod
-    def read(cls, data: str | bytes) -> "Hint":
-        """Read `{"version": n, "spread_s": s}`; what cannot be is as if it had not been said."""
-        try:
-            record: Any = json.loads(data)
-        except (ValueError, RecursionError):
-            record = None
-        fields = record if isinstance(record, dict) else {}
-        version, spread = fields.get("version"), fields.get("spread_s")
-        known = isinstance(version, int) and not isinstance(version, bool)
-        if isinstance(spread, bool) or not isinstance(spread, int | float) or not math.isfinite(spread):
-            spread = 0.0
-        return cls(version if known else None, min(max(float(spread), 0.0), LONGEST_SPREAD_S))
 
 
 class Hints:
@@ -167,8 +142,6 @@ class _Listener(threading.Thread):
         enrollment, (way, place) = self.wanted
         if way == "sse":
             return sse_hints(enrollment, place, stands)
-        from devices.hints_mqtt import mqtt_hints
-
         return mqtt_hints(place, self._hints.settings, enrollment.device_id, stands, self.closed)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from devices.config import Settings
-from devices.hints import Hint
+from devices.hint import Hint
 from edge.errors import AccessDenied, BadSetting, ServerUnreachable
 
 if TYPE_CHECKING:

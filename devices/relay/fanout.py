@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from flask import Response
 
 from devices.enrollment import Enrollment
-from devices.hints import Hint, sse_hints
+from devices.hint import Hint
+from devices.hints import sse_hints
 from devices.waits import backoff_wait_s
 from edge.errors import ShelfsightError
 

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import select
 
 from cloud import fleet as fleet_module
-from cloud.database import Base
 from cloud.fleet import DeviceInfo, Fleet, WrongCodeBrake
+from cloud.tables import Base
 from cloud.times import now
 from cloud.workspace import Workspace
 from edge.errors import AccessDenied, BadSetting, EnrollmentRefused, ServerBusy

@@ -14,9 +14,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, inspect, make_url, text
 
 from cloud import migrating
-from cloud.database import Base, load_tables, open_database
+from cloud.database import load_tables, open_database
 from cloud.fleet import Fleet
 from cloud.migrating import NEWEST, OLDEST, SCRIPTS, bring_up_to_date, migration_context
+from cloud.tables import Base
 from edge.errors import StorageUnusable
 from tests.cloud.conftest import connections_closed
 

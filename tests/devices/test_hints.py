@@ -17,7 +17,8 @@ import pytest
 from devices.bell import Bell
 from devices.config import Settings, load_settings
 from devices.enrollment import Enrollment
-from devices.hints import BURST, LONGEST_SPREAD_S, Hint, Hints, sse_place
+from devices.hint import LONGEST_SPREAD_S, Hint
+from devices.hints import BURST, Hints, sse_place
 from devices.hints_mqtt import mqtt_hints
 from edge.errors import BadSetting, ServerUnreachable
 from tests.edge.tls_server import write_certificate
