@@ -14,6 +14,7 @@ from typing import Final
 from cloud.catalog import ReferencePhoto
 from cloud.photos import PhotoStorage
 from edge.errors import SkipPhoto
+from edge.image import decode, encode_jpeg, shrink
 from edge.matcher import GOLDEN_TOLERANCE, Answer, Matcher
 from edge.model import Decision
 from edge.release import Golden, Release
@@ -21,6 +22,7 @@ from edge.release import Golden, Release
 GOLDEN_PHOTOS: Final = 4
 _TRIED: Final = 64
 _LARGEST: Final = 512 * 1024  # bytes; every device fetches them
+_SIDE: Final = 448  # pixels of the shorter side of one that is shrunk
 _STRAYED: Final = GOLDEN_TOLERANCE / 2
 """How far files may be apart: a device's own processor adds to that, and the sum must be tolerated."""
 
@@ -28,24 +30,29 @@ _STRAYED: Final = GOLDEN_TOLERANCE / 2
 def golden_candidates(
     references: Sequence[ReferencePhoto], photos: PhotoStorage, previous: Release | None = None
 ) -> Iterator[tuple[str, bytes]]:
-    """Read (sku, photo) pairs that may become golden: the previous release's, then a spread of products.
+    """Read (sku, photo) pairs that may become golden: the previous release's, then some products'.
 
-    Photos that are too large to be sent to every device, or cannot be read, are passed over.
+    A photo that is too large to be sent to every device, as those of today's phones are, is shrunk, always to
+    the same bytes; one that cannot be read is passed over. Which products have a say goes by their photos'
+    hashes: then another product hardly ever changes it, and devices keep the photos that they have.
     """
     held = {golden.photo for golden in previous.golden} if previous is not None else set()
     first_of: dict[str, ReferencePhoto] = {}
     for reference in references:
         first_of.setdefault(reference.sku, reference)
-    spread = list(first_of.values())
-    step = max(1, len(spread) // _TRIED)
-    chosen = [each for each in references if each.sha256 in held] + spread[::step]
+    some = sorted(first_of.values(), key=lambda each: each.sha256)[:_TRIED]
+    chosen = [each for each in references if each.sha256 in held] + some
     for sha256, sku in list({each.sha256: each.sku for each in chosen}.items())[:_TRIED]:
         try:
-            photo = photos.read(sha256)
+            photo = _small(photos.read(sha256))
         except SkipPhoto:
             continue
         if len(photo) <= _LARGEST:
             yield sku, photo
+
+
+def _small(photo: bytes) -> bytes:
+    return photo if len(photo) <= _LARGEST else encode_jpeg(shrink(decode(photo, shrink_to=_SIDE), _SIDE))
 
 
 def choose_golden(

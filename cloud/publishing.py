@@ -43,7 +43,7 @@ from cloud.stores import WHOLE_CATALOG, Store, Stores
 from cloud.workspace import Workspace
 from edge.certificate import DEFAULT_TOLERANCE
 from edge.disk import only_one, sha256_file, write_atomically
-from edge.errors import Incompatible, KeepRelease, NoRelease, SegmentBroken
+from edge.errors import Incompatible, KeepRelease, NoRelease, NothingRecognized, SegmentBroken
 from edge.model import Model
 from edge.release import FileEntry, Golden, Release
 from edge.segments import Content
@@ -106,6 +106,7 @@ def publish(
         BadModel: a model file is missing or another one than model.json says, or there is none for a target.
         BadNetwork: a model file that devices could not run.
         NotCertified: a model file that was not shown to be the same network.
+        NothingRecognized: none of the photos is a match, so that no device would take the release.
         ModelBroken, RuntimeMissing, Incompatible: the model does not run here.
         BadSetting: no percentage, a canary that is no store, or a rate of wrong answers that nobody
             calibrated.
@@ -383,6 +384,14 @@ class _Maker:
         held = previous.release if previous is not None else None
         candidates = golden_candidates(sold, self.photos, held)
         whole = with_golden(assembled, candidates, self.rehearsal.matchers(assembled), previous=previous)
+        if not any(golden.verdict == "match" for golden in whole.release.golden):
+            place = f" for {name}" if (name := assembled.release.assortment) else ""
+            raise NothingRecognized(
+                f"release {self.desk.version}{place} recognizes none of its own products with model "
+                f"{self.model.name}, so every device would refuse it; what devices have stays: see whether "
+                "the photos are blank, dark or all the same (`shelfsight-cloud catalog check`), publish with a "
+                "higher --wrong-rate, or take another --model"
+            )
         return whole, [(golden, whole.files[golden.photo]) for golden in whole.release.golden]
 
 

@@ -52,6 +52,7 @@
         ├── BadModel              a model folder that cannot be used
         ├── BadNetwork            a trained network that cannot be converted
         ├── NotCertified          a model file that was not shown to be the same network
+        ├── NothingRecognized     a release that no device would take
         └── StorageUnusable       a folder or database that cannot be read or written
 
 A message names the thing, the value and the cure, in one sentence. `code` is the snake-case name of the
@@ -282,6 +283,10 @@ class BadNetwork(FixSetup):
 
 class NotCertified(FixSetup):
     """A model file that was not shown to be the same network."""
+
+
+class NothingRecognized(FixSetup):
+    """A release of which no photo shows that it recognizes anything: no device would take it."""
 
 
 class StorageUnusable(FixSetup):

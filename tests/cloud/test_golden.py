@@ -10,7 +10,7 @@ from cloud.assembly import embed_catalog, make_release, write_release_folder
 from cloud.catalog import Catalog
 from cloud.embeddings import EmbeddingCache
 from cloud.golden import GOLDEN_PHOTOS, choose_golden, golden_candidates
-from edge.image import encode_jpeg
+from edge.image import decode, encode_jpeg
 from edge.matcher import GOLDEN_TOLERANCE, Matcher
 from edge.model import Decision, Model
 from edge.products import Product
@@ -171,12 +171,32 @@ def test_the_previous_golden_photos_are_the_first_candidates(
     assert again[1:] == candidates
 
 
-def test_photos_that_are_too_large_or_cannot_be_read_are_no_candidates(catalog: Catalog) -> None:
+def test_a_photo_that_cannot_be_read_is_no_candidate_and_a_large_one_is_shrunk(catalog: Catalog) -> None:
     spoiled, *_ = catalog.reference_photos()
     catalog.photos.path(spoiled.sha256).write_bytes(b"spoiled")
     large = encode_jpeg(draw_pack(7, 5, size=2000))
     assert len(large) > 512 * 1024
     catalog.put_product(Product("pack-07", "Pack 7"))
     catalog.add_photo("pack-07", large, "packshot", "reference", "7.jpg")
-    names = [sku for sku, _ in golden_candidates(catalog.reference_photos(), catalog.photos)]
-    assert names == [f"pack-{number:02}" for number in range(6) if f"pack-{number:02}" != spoiled.sku]
+    found = dict(golden_candidates(catalog.reference_photos(), catalog.photos))
+    packs = {f"pack-{number:02}" for number in (*range(6), 7)}
+    assert set(found) == packs - {spoiled.sku}
+    assert len(found["pack-07"]) <= 512 * 1024
+    assert min(decode(found["pack-07"]).shape[:2]) == 448
+    assert found == dict(golden_candidates(catalog.reference_photos(), catalog.photos))
+
+
+def test_of_a_large_catalog_another_product_changes_few_candidates(catalog: Catalog) -> None:
+    for number in range(100):
+        add_pack(catalog, 100 + number)
+    before = dict(golden_candidates(catalog.reference_photos(), catalog.photos))
+    assert len(before) == 64
+    add_pack(catalog, 99)  # the first in the catalog's order
+    after = dict(golden_candidates(catalog.reference_photos(), catalog.photos))
+    assert len(before.items() - after.items()) <= 1
+
+
+def add_pack(catalog: Catalog, number: int) -> None:
+    catalog.put_product(Product(f"pack-{number}"))
+    photo = encode_jpeg(draw_pack(number, 5, size=64))
+    catalog.add_photo(f"pack-{number}", photo, "packshot", "reference", f"{number}.jpg")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cloud import publishing, signing
@@ -25,13 +26,16 @@ from edge.errors import (
     BadNetwork,
     NoRelease,
     NotCertified,
+    NothingRecognized,
     ShelfsightError,
     StorageUnusable,
 )
+from edge.image import Picture, encode_jpeg
 from edge.matcher import Matcher, check_golden, prepare_release_folder
 from edge.model import Model, open_model
+from edge.products import Product
 from edge.release import Release
-from tests.cloud.conftest import ROOT, add_pack, with_file
+from tests.cloud.conftest import ROOT, add_pack, draw_pack, with_file
 from tests.conftest import DATA
 
 
@@ -234,6 +238,44 @@ def test_a_model_that_is_refused_leaves_nothing_published_and_nothing_signed(
     assert Releases(workspace.sessions()).latest() is None
     assert Offers(workspace.sessions()).offer("d-1", None, None).version is None
     assert not (workspace.cache / "embeddings.db").exists()  # refused before the long work
+
+
+def test_a_release_that_no_device_would_take_is_neither_signed_nor_offered(
+    workspace: Workspace, tiny_model: Model
+) -> None:
+    catalog = Catalog(workspace.sessions(), workspace.photo_storage())
+    for sku in ("tea", "rice", "soap"):  # photographed with the cap on the lens
+        catalog.put_product(Product(sku))
+        catalog.add_photo(sku, encode_jpeg(blank()), "packshot", "reference", f"{sku}.jpg")
+    with pytest.raises(NothingRecognized, match=r"release 1 recognizes none of its own .*catalog check"):
+        publish(workspace, tiny_model)
+    assert signing.target_names(workspace.metadata) == ()
+    assert Releases(workspace.sessions()).latest() is None
+    catalog.put_product(Product("jam"))
+    catalog.add_photo("jam", encode_jpeg(draw_pack(3, 1)), "packshot", "reference", "jam.jpg")
+    assert publish(workspace, tiny_model).release.version == 1
+
+
+def blank() -> Picture:
+    return np.full((320, 320, 3), 4, np.uint8)
+
+
+def test_a_shop_whose_photos_are_all_large_gets_a_release_that_devices_take(
+    workspace: Workspace, tiny_model: Model, tmp_path: Path
+) -> None:
+    catalog = Catalog(workspace.sessions(), workspace.photo_storage())
+    for number in range(3):
+        catalog.put_product(Product(f"pack-{number}"))
+        photo = encode_jpeg(draw_pack(number, 5, size=2000))
+        assert len(photo) > 512 * 1024
+        catalog.add_photo(f"pack-{number}", photo, "packshot", "reference", f"{number}.jpg")
+    first = publish(workspace, tiny_model)
+    golden = install(workspace, first, tmp_path / "first").release.golden
+    assert any(each.verdict == "match" for each in golden)
+    catalog.put_product(Product("pack-0", "Another title"))
+    again = publish(workspace, tiny_model)
+    kept = install(workspace, again, tmp_path / "again").release.golden
+    assert {each.photo for each in kept} == {each.photo for each in golden}
 
 
 # Killed anywhere ------------------------------------------------------------------------------------------
