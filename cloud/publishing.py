@@ -389,8 +389,8 @@ class _Maker:
             raise NothingRecognized(
                 f"release {self.desk.version}{place} recognizes none of its own products with model "
                 f"{self.model.name}, so every device would refuse it; what devices have stays: see whether "
-                "the photos are blank, dark or all the same (`shelfsight-cloud catalog check`), publish with a "
-                "higher --wrong-rate, or take another --model"
+                "the photos are blank, dark or all the same (`shelfsight-cloud catalog check`), publish with "
+                "a higher --wrong-rate, or take another --model"
             )
         return whole, [(golden, whole.files[golden.photo]) for golden in whole.release.golden]
 
