@@ -26,10 +26,12 @@ from edge.errors import (
     ShelfsightError,
     StepBack,
     StorageUnusable,
+    TrialCrashed,
     TrialFailed,
 )
 from edge.image import Picture
-from edge.installation import STARTS, Installation
+from edge.installation import Installation
+from edge.ledger import CHANCES
 from edge.local_products import LocalProducts
 from edge.matcher import Answer, Matcher
 
@@ -233,18 +235,19 @@ class Device:
     # Sync -----------------------------------------------------------------------------------------------
 
     def recover(self, *, answers: bool = False) -> int | None:
-        """Set aside a release whose trial was cut short by a crash; give its version, None if there was none.
+        """Put the disk in order after a crash; give the version that was set aside, None if none was.
 
-        Called once at the start of a program that syncs. One that `answers` counts its starts on the disk,
-        until it has opened a release: one that lets a program die again and again before it answers is left
-        for the release before, without any network.
+        Called once at the start of a program that syncs. A release is set aside when the device stopped
+        `CHANCES` times in a row in its trial; until then the next sync tries it again. A program that
+        `answers` counts its starts in the same way, until it has opened a release: one that lets it die
+        before it answers is left for the release before, without any network.
         """
         failed = None
         with suppress(NoSpace):  # a full disk is put in order when there is room, and answers meanwhile
             failed = self.installation.recover()
         while answers and self._must_step_back():
             leaving = self.installation.current_version()
-            why = f"{STARTS} starts in a row came to no answer"
+            why = f"{CHANCES} starts in a row came to no answer"
             back = self.installation.step_back(why, failed=leaving)
             told = {"release": leaving, "to": back, "error": StepBack.code, "message": why}
             self.record("rolled_back", told)
@@ -254,8 +257,8 @@ class Device:
                 {
                     "release": failed,
                     "to": self.installation.current_version(),
-                    "error": "trial_failed",
-                    "message": f"release {failed} was on trial when the device stopped",
+                    "error": TrialCrashed.code,
+                    "message": f"the device stopped in {CHANCES} trials of release {failed} in a row",
                 },
             )
         return failed

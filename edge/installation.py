@@ -29,7 +29,7 @@ from edge.errors import (
     TrialFailed,
     TryLater,
 )
-from edge.ledger import mark_confirmed
+from edge.ledger import CHANCES, mark_confirmed
 from edge.matcher import prepare_release_folder
 from edge.release import FileEntry, Release
 from edge.release_files import (
@@ -46,9 +46,6 @@ from edge.shelf import DISCARDED, Shelf
 
 KEPT = 2
 """How many good releases stay on the disk: the one in use and the one to step back to."""
-
-STARTS = 3
-"""After so many starts in a row that came to no answer, a device goes back to the release before."""
 
 Trial = Callable[[Path], None]
 """Tries the release in a folder, and raises what is wrong with it."""
@@ -159,8 +156,8 @@ class Installation(Shelf):
     def try_out(self, version: int, trial: Trial) -> None:
         """Put an installed release on trial; if `trial` is content with its folder, it comes into use.
 
-        One that is proven comes into use without another trial. If the process dies in the trial, `recover`
-        sets the release aside at the next start.
+        One that is proven comes into use without another trial. If the process dies in the trial, the release
+        waits for the next try; `recover` sets it aside when that happened `CHANCES` times in a row.
 
         Raises:
             TrialFailed: The trial refused it; it is set aside, deleted, and not to be fetched again.
@@ -186,7 +183,7 @@ class Installation(Shelf):
             self._on_trial(version, trial)
             with self._changing():
                 self._ledger.set_proven(version)
-                self._ledger.set_tried(None)
+                self._ledger.forget_trials()
                 self._collect_garbage()
 
     def disprove(self, version: int, reason: str) -> None:
@@ -204,7 +201,7 @@ class Installation(Shelf):
     def begin_start(self) -> bool:
         """Note that a program starts that is to answer; tell whether the release in use has to be left.
 
-        True, and nothing noted, when `STARTS` starts of it came to no answer and there is one to go back to:
+        True, and nothing noted, when `CHANCES` starts of it came to no answer and there is one to go back to:
         then `step_back` and begin again.
 
         Raises:
@@ -214,7 +211,7 @@ class Installation(Shelf):
         if version is None:
             return False
         failed = self._ledger.starts(version)
-        if failed >= STARTS and len(self._good()) > 1:
+        if failed >= CHANCES and len(self._good()) > 1:
             return True
         self._ledger.set_starts(version, failed + 1)
         return False
@@ -237,9 +234,9 @@ class Installation(Shelf):
     def recover(self) -> int | None:
         """Put the disk in order after a kill; call it when a device starts.
 
-        A release whose trial began and did not end is set aside; one that was confirmed but not yet brought
-        into use is; leftovers are removed. Returns the version set aside, if one was. Does nothing while
-        another process is updating.
+        A release whose trial began and did not end `CHANCES` times in a row is set aside; one that was
+        confirmed but not yet brought into use is; leftovers are removed. Returns the version set aside, if
+        one was. Does nothing while another process is updating.
 
         Raises:
             NoSpace, StorageUnusable: The disk fails.
@@ -293,8 +290,7 @@ class Installation(Shelf):
     def _on_trial(self, version: int, trial: Trial) -> None:
         try:
             trial(self._release(version))
-        except (FixSetup, NoSpace, TryLater, KeyboardInterrupt):
-            self._ledger.set_tried(None)
+        except (FixSetup, NoSpace, TryLater):
             raise
         except ShelfsightError as error:
             self._reject(version, str(error))
@@ -305,16 +301,23 @@ class Installation(Shelf):
 
     @contextmanager
     def _trial_begun(self, version: int) -> Iterator[None]:
-        """Note that a trial begins; a disk that fills up must not look like one that was not survived."""
+        """Note that a trial begins; a device at fault must not look like one that did not survive it."""
+        before = self._ledger.trials(version)
         try:
-            self._ledger.set_tried(version)
+            self._ledger.set_trials(version, before + 1)
             yield
-        except (NoSpace, StorageUnusable):
-            tried = self._ledger.tried()
-            if tried is not None and tried not in self.confirmed():
-                with suppress(NoSpace, StorageUnusable):
-                    self._ledger.set_tried(None)
+        except (FixSetup, NoSpace, TryLater, KeyboardInterrupt):
+            if self._ledger.trials(version) > before and version not in self.confirmed():
+                self._take_back(version, before)
             raise
+
+    def _take_back(self, version: int, trials: int) -> None:
+        """Count so many trials again; on a full disk none, for that takes no room."""
+        try:
+            self._ledger.set_trials(version, trials)
+        except (NoSpace, StorageUnusable):
+            with suppress(NoSpace, StorageUnusable):
+                self._ledger.forget_trials()
 
     def _is_proven(self, version: int, release_bytes: bytes) -> bool:
         """Tell whether this very release is proven, and nothing of it has rotted since."""
@@ -332,7 +335,7 @@ class Installation(Shelf):
             self._ledger.raise_floor(version)
             self._ledger.set_confirmed(frozenset(self.confirmed()))
             self._ledger.set_current(version)
-            self._ledger.set_tried(None)
+            self._ledger.forget_trials()
             if self._ledger.proven() == version:
                 self._ledger.set_proven(None)
             self._collect_garbage()
@@ -340,7 +343,7 @@ class Installation(Shelf):
     def _reject(self, version: int, reason: str) -> None:
         with self._changing():
             self._ledger.add_set_aside(version, reason)
-            self._ledger.set_tried(None)
+            self._ledger.forget_trials()
             self._discard(self._release(version))
             self._discard(self._incoming / str(version))
 
@@ -349,11 +352,11 @@ class Installation(Shelf):
         rejected = None
         if tried is not None and tried in self.confirmed():
             self._confirm(tried)
-        elif tried is not None and tried != self.proven_version():
-            self._reject(tried, "the device stopped in the middle of its trial")
+        elif tried is None or tried in self.set_aside() | {self.proven_version()}:
+            self._ledger.forget_trials()
+        elif self._ledger.trials(tried) >= CHANCES:
+            self._reject(tried, f"the device stopped {CHANCES} times in a row in the middle of its trial")
             rejected = tried
-        elif (self.folder / "tried").exists():
-            self._ledger.set_tried(None)
         with self._changing():
             self._collect_garbage()
         return rejected

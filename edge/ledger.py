@@ -14,6 +14,12 @@ from edge.disk import storage_error, sync_folder, write_atomically
 CONFIRMED = "confirmed"
 """Name of the list of good versions, and of the mark inside each good release."""
 
+CHANCES = 3
+"""How many times in a row a release may begin something that does not end: a trial, or a start in use.
+
+Whoever pulls the plug does that to a good release; a release that brings the machine down does it every time.
+"""
+
 _NAMES = ("current", "tried", "proven", CONFIRMED, "floor", "set_aside", "starts", "scrub")
 
 
@@ -33,11 +39,30 @@ class Ledger:
 
     def tried(self) -> int | None:
         """Return the version whose trial began and did not end."""
-        return _version(_read(self._folder / "tried"))
+        value = _read(self._folder / "tried")
+        return _version(value.get("release") if isinstance(value, dict) else value)
 
-    def set_tried(self, version: int | None) -> None:
-        """Say that a trial begins, or with None that it ended."""
-        self._write("tried", version)
+    def trials(self, version: int) -> int:
+        """Return how many trials of this version in a row began and did not end.
+
+        One that an older Shelfsight noted, which counted none, is the first. A count that makes no sense is
+        `CHANCES`: better to go without a release than to be brought down by it for ever.
+        """
+        value = _read(self._folder / "tried")
+        if _version(value) == version:
+            return 1
+        if not isinstance(value, dict) or _version(value.get("release")) != version:
+            return 0
+        return _version(value.get("count")) or CHANCES
+
+    def set_trials(self, version: int, count: int) -> None:
+        """Keep the number of trials that did not end, with the one that begins; 0 forgets it."""
+        if count or (self._folder / "tried").exists():
+            self._write("tried", {"release": version, "count": count} if count else None)
+
+    def forget_trials(self) -> None:
+        """Say that no trial is going on, and that the last one ended."""
+        self.set_trials(0, 0)
 
     def proven(self) -> int | None:
         """Return the version that passed its trial and is not to be used yet."""

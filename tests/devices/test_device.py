@@ -1,5 +1,6 @@
 """A device: what it sees, and how it leaves a release that does not work."""
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -134,15 +135,21 @@ def test_an_event_is_kept_under_the_name_the_server_knows(device: Device, data: 
     assert [(event.kind, event.device) for event in events_of(data)] == [("searched", "d-7")]
 
 
-def test_a_release_whose_trial_was_cut_short_is_set_aside_at_the_next_start(
+def test_a_release_whose_trial_was_cut_short_three_times_is_set_aside_and_told_at_the_next_start(
     device: Device, data: Path
 ) -> None:
-    (data / "tried").write_text("2")
+    for count in (1, 2):
+        (data / "tried").write_text(json.dumps({"release": 2, "count": count}))
+        assert device.recover() is None
+        assert events_of(data) == []
+    (data / "tried").write_text(json.dumps({"release": 2, "count": 3}))
     assert device.recover() == 2
     assert device.installation.set_aside() == {2}
     assert device.see(photograph(pack(SKUS[0]))).release == 1
     told = [event for event in events_of(data) if event.kind == "rolled_back"]
-    assert [(event.data["release"], event.data["to"]) for event in told] == [(2, 1)]
+    assert [(event.data["release"], event.data["to"], event.data["error"]) for event in told] == [
+        (2, 1, "trial_crashed")
+    ]
     assert device.recover() is None
 
 

@@ -28,6 +28,7 @@ from edge.errors import (
     ShelfsightError,
     Slow,
     TransferBroken,
+    TrialFailed,
     WrongRange,
 )
 from edge.installation import Installation
@@ -327,29 +328,38 @@ sys.addaudithook(audit)
 Updater(Installation(folder), Transport(url), prepare=prepare, trial=trial).update(3, progress=progress)
 """
 
-STATES = {
-    "first byte": 3,
-    "half of it": 3,
-    "last byte": 3,
-    "sealed": 3,
-    "before it is made ready": 3,
-    "after it was made ready": 3,
-    "swap": 3,
-    "trial begins": 3,
-    "before its trial": 2,
-    "after its trial": 2,
-    "floor": 3,
-    "current": 3,
-    "trial ended": 3,
-    "clean-up": 3,
-}
-"""Where the process is killed, and the release that the device has after its next update."""
+STATES = (
+    "first byte",
+    "half of it",
+    "last byte",
+    "sealed",
+    "before it is made ready",
+    "after it was made ready",
+    "swap",
+    "trial begins",
+    "before its trial",
+    "after its trial",
+    "floor",
+    "current",
+    "trial ended",
+    "clean-up",
+)
+"""Where the process is killed; each time the next update brings the release."""
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_a_device_killed_at_any_named_state_has_a_whole_release_and_goes_on(
     folder: Path, server: LoopbackServer, state: str
 ) -> None:
+    kill_at(state, folder, server)
+    check(folder, 2, 3)
+
+    update(folder, server, 3)
+    check(folder, 3)
+    assert not list((folder / "incoming").iterdir())
+
+
+def kill_at(state: str, folder: Path, server: LoopbackServer) -> None:
     killed = subprocess.run(
         [sys.executable, "-c", DIE, str(folder), server.url, state],
         capture_output=True,
@@ -357,12 +367,24 @@ def test_a_device_killed_at_any_named_state_has_a_whole_release_and_goes_on(
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL, (killed.returncode, killed.stderr)
-    check(folder, 2, 3)
 
-    try:
+
+def test_only_the_third_kill_in_a_row_in_its_trial_sets_a_release_aside(
+    folder: Path, server: LoopbackServer, tmp_path: Path
+) -> None:
+    for state in ("before its trial", "after its trial"):
+        kill_at(state, folder, server)
+        check(folder, 2)
+    lucky = tmp_path / "lucky"
+    shutil.copytree(folder, lucky, symlinks=True)
+    update(lucky, server, 3)
+    check(lucky, 3)
+    assert not (lucky / "tried").exists()
+
+    kill_at("before its trial", folder, server)
+    server.asked.clear()
+    with pytest.raises(TrialFailed, match="release 3 failed on this device before"):
         update(folder, server, 3)
-    except ShelfsightError as error:
-        assert STATES[state] == 2, error
-        assert Installation(folder).set_aside() == {3}
-    check(folder, STATES[state])
-    assert not list((folder / "incoming").iterdir())
+    assert server.asked == []
+    check(folder, 2)
+    assert Installation(folder).set_aside() == {3}

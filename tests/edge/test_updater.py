@@ -806,8 +806,8 @@ def test_a_release_whose_golden_photos_are_answered_otherwise_is_set_aside_and_n
     assert repository.server.asked == []
 
 
-def test_a_device_that_died_in_a_trial_recovers_with_its_next_update(
-    running: Device, repository: RepositorySimulator, made: list[Made]
+def test_a_device_that_died_in_a_trial_installs_that_release_with_its_next_update_and_fetches_no_file(
+    running: Device,
 ) -> None:
     def die(folder: Path) -> None:
         raise RuntimeError("as if the process had died")
@@ -816,9 +816,9 @@ def test_a_device_that_died_in_a_trial_recovers_with_its_next_update(
         running.update(3, trial=die)
     assert running.installation.current_version() == 2
 
-    repository.add_release(made[3])
-    assert running.update(4).current == 4
-    assert running.installation.set_aside() == {3}
+    report = running.update(3)
+    assert (report.current, report.files) == (3, 0)
+    assert running.installation.set_aside() == frozenset()
 
 
 def test_after_stepping_back_the_failed_release_is_refused_and_the_next_one_is_taken(
