@@ -3,8 +3,8 @@
 A real server process, a slow line so that kills land in downloads, real devices that run `shelfsight sync
 --once`. Each is killed (SIGKILL) at a random moment: of its time, or soon after one of the steps of an update
 shows on its disk. After every kill the device must have the old or the new release, whole, signed and
-answering; after at most three it is let run to its end, which must bring the new release, or leave it set
-aside where a kill fell into its trial.
+answering; after at most three it is let run to its end, which must bring the new release. Only where three
+kills in a row fell into its trial must it be set aside: so does a release that takes down the machine.
 """
 
 import random
@@ -21,6 +21,7 @@ from pathlib import Path
 from cloud.bundled import find_model
 from cloud.processes import clean_environment, device_program
 from edge.installation import Installation
+from edge.ledger import CHANCES, Ledger
 from edge.model import open_model
 from on_fleet.fault_shop import NEW, OLD, FaultDevice, FaultShop, fault_shop
 
@@ -94,6 +95,7 @@ class _Victim:
         self._shop, self._device, self._toll, self._folder = shop, device, toll, folder
         self._chance = random.Random(seed)
         self._lasts = 4.0
+        self._trials = 0  # kills of this round that fell into the trial
 
     def live(self) -> None:
         self._begin()
@@ -111,19 +113,20 @@ class _Victim:
         shutil.rmtree(self._folder, ignore_errors=True)
         shutil.copytree(self._device.folder, self._folder)
         self._device.line.forget()
+        self._trials = 0
 
     def _kill(self) -> bool:
         """Start a sync and kill it; False where it had done all it does before."""
         moment = self._chance.choice(_MOMENTS)
         after_s = self._chance.uniform(0, _SPREAD_S.get(moment, 0.05))
         began = time.monotonic()
-        before = step_of(self._folder)
+        before = self._step()
         if moment == before:  # it stopped there already: then by the clock
             moment = "any"
         if moment == "any":
             after_s = self._chance.uniform(0, self._lasts)
         with self._start() as process:
-            while moment not in ("any", step_of(self._folder)) and process.poll() is None:
+            while moment not in ("any", self._step()) and process.poll() is None:
                 time.sleep(0.0005)
             began = began if moment == "any" else time.monotonic()
             while time.monotonic() < began + after_s and process.poll() is None:
@@ -131,21 +134,28 @@ class _Victim:
             process.kill()
             done = process.wait() != -signal.SIGKILL
         if not done:
-            self._toll.count(step_of(self._folder), self._shop.trouble(self._folder))
+            step = self._step()
+            self._toll.count(step, self._shop.trouble(self._folder))
+            self._trials += step == "trial"
         return not done
 
+    def _step(self) -> str:
+        return step_of(self._folder, self._trials)
+
     def _end(self, how: str) -> None:
-        """Let it run to its end, and see that it came to one of the two that there are."""
+        """Let it run to its end, and see that it came to the one that there is after such kills."""
         with self._start() as process:
             said, _ = process.communicate(timeout=_PATIENCE_S)
         trouble = self._shop.trouble(self._folder)
         installation = Installation(self._folder)
-        if installation.current_version() == NEW:
-            how = f"{how}: new release"
-        elif NEW in installation.set_aside():
-            how = f"{how}: set aside in its trial"
-        elif trouble is None:
-            trouble = f"it stays on release {OLD}: {said.decode(errors='replace').strip()[-300:]}"
+        version, refused = installation.current_version(), NEW in installation.set_aside()
+        how = f"{how}: {'set aside in its trial' if refused else 'new release' if version == NEW else 'old'}"
+        wanted = (OLD, True) if self._trials >= CHANCES else (NEW, False)
+        if trouble is None and (version, refused) != wanted:
+            trouble = (
+                f"after {self._trials} kills in its trial, release {version} is in use and {NEW} is "
+                f"{'' if refused else 'not '}set aside: {said.decode(errors='replace').strip()[-300:]}"
+            )
         time.sleep(0.05)  # the line notices with its next piece that a device is gone
         self._toll.end(how, trouble, *self._device.line.resent())
 
@@ -159,18 +169,21 @@ class _Victim:
         )
 
 
-def step_of(folder: Path) -> str:
-    """Tell by what lies on a device's disk how far its update to the new release is."""
+def step_of(folder: Path, trials: int = 0) -> str:
+    """Tell by what lies on a device's disk how far its update to the new release is.
+
+    `trials` is in how many trials of it the device was killed before: their marks are still there.
+    """
     release, arriving = folder / "releases" / str(NEW), folder / "incoming" / str(NEW)
     if (release / "confirmed").exists():
         tidy = not (folder / "tried").exists() and not (folder / "releases" / "1").exists()
         return "end" if tidy else "clean-up"
-    if (folder / "tried").exists():
+    if Ledger(folder).trials(NEW) > trials:
         return "trial"
-    if release.exists():
-        return "swap"
     if (arriving / "seal").exists():
         return "install"
+    if release.exists() and not arriving.exists():
+        return "swap"
     names = [path.name for path in arriving.iterdir()] if arriving.exists() else []
     if any(name.endswith(".part") for name in names):
         return "download"
