@@ -1,4 +1,4 @@
-"""The benchmark of the living catalog works and tells what it found: by the real command, as quick as it goes."""
+"""The benchmark of the living catalog works and tells what it found: by its command, as quick as it goes."""
 
 import json
 import subprocess
