@@ -19,6 +19,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root
 
+from cloud.keyfiles import own_id
 from cloud.signing import OFFLINE, ROLES, RoleName, expiry
 from edge.disk import storage_error, write_atomically
 from edge.errors import BadSetting
@@ -113,8 +114,8 @@ class Draft:
         }
         write_atomically(path, json.dumps(record, indent=1).encode() + b"\n")
 
-    def sign(self, signer: CryptoSigner) -> None:
-        """Sign with a root key of the old or of the new root.
+    def sign(self, signer: CryptoSigner) -> bool:
+        """Sign with a root key of the old or of the new root; return whether it had not signed before.
 
         Raises:
             BadSetting: it is a root key of neither.
@@ -124,7 +125,9 @@ class Draft:
             raise BadSetting(
                 f"key {short(key_id)} is a root key neither of the old root nor of the new: take another one"
             )
+        signed_before = any(key_id in tally.signed for tally in self.tallies())
         self._after.sign(signer, append=True)
+        return not signed_before
 
     def merge(self, other: "Draft") -> None:
         """Take over the signatures of a copy of this draft that another holder has signed meanwhile.
@@ -141,7 +144,7 @@ class Draft:
 
         Raises:
             BadSetting: a role without enough keys, a key that is online and offline at once, an expiry that
-                is past, a number that does not follow.
+                is past, a number that does not follow, another key under an id that holders know.
         """
         before, after = self._before.signed, self._after.signed
         if after.version != before.version + 1:
@@ -156,6 +159,12 @@ class Draft:
                 raise BadSetting(
                     f"{role} would need {threshold} of {len(named)} keys, which nobody could ever sign: "
                     "add a key, or lower the threshold"
+                )
+        for key_id, public in after.keys.items():
+            if public != before.keys.get(key_id) and key_id != own_id(public):
+                raise BadSetting(
+                    f"the draft has another key under the id {short(key_id)}, so that nobody would see it "
+                    "change: sign nothing, and find out who changed it"
                 )
         online = {key for role in ROLES if role not in OFFLINE for key in after.roles[role].keyids}
         offline = {key for role in ROLES if role in OFFLINE for key in after.roles[role].keyids}

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_pem_public_key,
 )
-from securesystemslib.signer import CryptoSigner, SSlibKey
+from securesystemslib.signer import CryptoSigner, Key, SSlibKey
 
 from edge.disk import storage_error, sync_folder, write_atomically
 from edge.errors import BadSetting, StorageUnusable
@@ -70,10 +70,18 @@ def open_key(path: Path) -> CryptoSigner:
         raise StorageUnusable(
             f"the private key {path} cannot be read ({error.strerror}): run this as the user who owns it"
         ) from error
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except TypeError as error:
         raise StorageUnusable(
-            f"{path} is not an unencrypted PEM private key: restore it from a backup"
+            f"the private key {path} is locked with a pass phrase, and keys are read without one: unlock it "
+            f"on its stick, `openssl pkey -in {path} -out OTHER{PRIVATE}`"
         ) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        cure = (
+            f"give the {PRIVATE} file beside it"
+            if path.suffix == PUBLIC
+            else "restore it from the copy of its stick"
+        )
+        raise StorageUnusable(f"{path} is not a PEM private key: {cure}") from error
     return signer
 
 
@@ -96,6 +104,16 @@ def open_public(path: Path) -> SSlibKey:
     return SSlibKey.from_crypto(key)
 
 
+def own_id(key: Key) -> str | None:
+    """Return the id of a key by its own bytes, whatever metadata calls it; None if it is not Ed25519."""
+    try:
+        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(str(key.keyval["public"])))
+    except (KeyError, ValueError):
+        return None
+    own = SSlibKey.from_crypto(public)
+    return own.keyid if (own.keytype, own.scheme) == (key.keytype, key.scheme) else None
+
+
 def find_keys(folders: Iterable[Path]) -> dict[str, Path]:
     """Return where the private keys lie in some folders, by key id; other files are passed over."""
     found: dict[str, Path] = {}
@@ -111,18 +129,22 @@ def find_keys(folders: Iterable[Path]) -> dict[str, Path]:
 def move_key(path: Path, folder: Path) -> Path:
     """Move a private key, and its public half, to another disk; return where it lies now.
 
-    It is deleted here only when it was read back from there. A disk may still hold the deleted bytes: a key
-    that must never have been here is made where it is to stay, with `new_key`.
+    It is deleted here only when it was read back from there; killed on the way, or the stick was full, it is
+    just called again. A disk may still hold the deleted bytes: a key that must never have been here is made
+    where it is to stay, with `new_key`.
 
     Raises:
-        BadSetting: there is a key of that name already.
+        BadSetting: there is another key of that name already, or the key lies there now.
         StorageUnusable, NoSpace: the key cannot be read, or the folder not be written; it stays here.
     """
     there = folder / path.name
     key_id = open_key(path).public_key.keyid
-    if there.exists():
+    if folder.resolve() == path.parent.resolve():
+        raise BadSetting(f"{path} lies in {folder} already: name the folder of its stick")
+    if not there.exists():
+        write_atomically(there, path.read_bytes(), mode=0o600)
+    elif there.read_bytes() != path.read_bytes():
         raise BadSetting(f"{there} is there already: no key is ever overwritten, choose another folder")
-    write_atomically(there, path.read_bytes(), mode=0o600)
     write_public(there)
     if open_key(there).public_key.keyid != key_id:
         raise StorageUnusable(f"{there} does not read as it was written: use another stick")

@@ -584,9 +584,11 @@ def _check_follows(before: Root, after: Metadata[Root]) -> None:
             "make the draft again from that one"
         )
     for whose, root in (("old", before), ("new", after.signed)):
-        if not _is_signed(root, "root", after):
+        result = root.get_verification_result("root", after.signed_bytes, after.signatures)
+        if not result.verified:
             raise BadSetting(
-                f"too few of the {whose} root's keys have signed the draft: see `shelfsight-cloud keys show`"
+                f"{len(result.signed)} of the {result.threshold} keys of the {whose} root that must sign the "
+                "draft have: `shelfsight-cloud keys show` names those that have not"
             )
 
 

@@ -53,6 +53,7 @@ def command(ctx: click.Context, renew: bool, folders: tuple[Path, ...], data: Pa
     workspace = open_workspace(data)
     looked_at = (*folders, workspace.keys)
     if renew:
+        _check_sticks(folders)
         signing.renew(workspace.metadata, *looked_at, online_keys=workspace.keys)
     statuses = signing.roles(workspace.metadata, *looked_at)
     warnings = _warnings(workspace, statuses)
@@ -118,7 +119,10 @@ def draft_(
     threshold: tuple[str, ...],
     data: Path,
 ) -> None:
-    """Write a DRAFT of the next root, for the holders to sign; without options it only renews the root."""
+    """Write a DRAFT of the next root, for the holders to sign; without options it only renews the root.
+
+    What is there under its name is never overwritten: it may be a draft that holders have signed.
+    """
     before = signing.root_bytes(open_workspace(data).metadata)
     rotated = [_pair(each, "--rotate") for each in rotate]
     added = [*rotated, *(_pair(each, "--add") for each in add)]
@@ -130,6 +134,8 @@ def draft_(
         },
     )
     made = Draft.make(before, changes)
+    if draft.exists():
+        raise BadSetting(f"{draft} is there already, and may be signed: delete it, or choose another name")
     made.write(draft)
     _show(made, draft)
 
@@ -169,9 +175,9 @@ def sign(draft: Path, key: Path, yes: bool) -> None:
     _show(opened, draft)
     if not yes:
         click.confirm(f"Sign this with the key {short(signer.public_key.keyid)}?", abort=True)
-    opened.sign(signer)
+    is_new = opened.sign(signer)
     opened.write(draft)
-    click.echo(f"Signed. {_outlook(opened, draft)}")
+    click.echo(f"{'Signed' if is_new else 'This key had signed it already'}. {_outlook(opened, draft)}")
 
 
 @command.command("publish")
@@ -185,6 +191,7 @@ def publish(drafts: tuple[Path, ...], folders: tuple[Path, ...], data: Path) -> 
     that --keys names. Killed on the way, it is just called again.
     """
     workspace = open_workspace(data)
+    _check_sticks(folders)
     opened = Draft.read(drafts[0])
     for copy in drafts[1:]:
         opened.merge(Draft.read(copy))
@@ -217,9 +224,12 @@ def _replace(
     workspace: "Workspace", role: signing.RoleName, revoked: Sequence[str], folders: tuple[Path, ...]
 ) -> None:
     """Draft, sign and publish a root that has new keys in the place of the `revoked` ones."""
+    _check_sticks(folders)
     looked_at = (*folders, workspace.keys)
     (root,) = (each for each in signing.roles(workspace.metadata, *looked_at) if each.role == "root")
     if not root.can_sign:
+        for path in (path for folder in looked_at for path in sorted(folder.glob("root*.pem"))):
+            keyfiles.open_key(path)  # says what is wrong with it, if it cannot be read
         raise StorageUnusable(
             f"{len(root.files)} of the {root.threshold} root keys that must sign are here: name the others' "
             "folders with --keys, or let each holder sign with `shelfsight-cloud keys draft` and `keys sign`"
@@ -240,6 +250,12 @@ def _replace(
     for key_id in revoked:
         if key_id in here:
             click.echo(f"{here[key_id]} signs nothing any more: delete it")
+
+
+def _check_sticks(folders: tuple[Path, ...]) -> None:
+    for folder in folders:
+        if not folder.is_dir():
+            raise StorageUnusable(f"{folder} is not there: plug its stick in, or name the right folder")
 
 
 def _publish(workspace: "Workspace", draft: Draft, folders: tuple[Path, ...]) -> None:

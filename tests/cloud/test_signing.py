@@ -148,7 +148,7 @@ def test_offline_keys_may_live_in_another_folder(metadata: Path, keys: Path, tmp
 )
 def test_a_broken_key_file_is_named(metadata: Path, keys: Path, content: bytes) -> None:
     (keys / "timestamp.pem").write_bytes(content)
-    with pytest.raises(StorageUnusable, match=r"timestamp\.pem is not an unencrypted PEM private key"):
+    with pytest.raises(StorageUnusable, match=r"timestamp\.pem is not a PEM private key"):
         signing.tick(metadata, keys)
 
 
