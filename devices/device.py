@@ -16,7 +16,7 @@ from devices.execution_report import last_execution, remember_execution
 from devices.line import Line
 from devices.live import TURNS, LiveRelease
 from devices.shadow import Shadow
-from devices.sync_report import SyncReport, remember_sync
+from devices.sync_report import Refusal, SyncReport, remember_refusal, remember_sync, utc_now
 from devices.trial import Trial
 from edge.errors import (
     Incompatible,
@@ -252,15 +252,13 @@ class Device:
             told = {"release": leaving, "to": back, "error": StepBack.code, "message": why}
             self.record("rolled_back", told)
         if failed is not None:
-            self.record(
-                "rolled_back",
-                {
-                    "release": failed,
-                    "to": self.installation.current_version(),
-                    "error": TrialCrashed.code,
-                    "message": f"the device stopped in {CHANCES} trials of release {failed} in a row",
-                },
-            )
+            current = self.installation.current_version()
+            why = f"the device stopped in {CHANCES} trials of release {failed} in a row"
+            told = {"release": failed, "to": current, "error": TrialCrashed.code, "message": why}
+            self.record("rolled_back", told)
+            with suppress(NoSpace, StorageUnusable):
+                refusal = Refusal(utc_now(), failed, TrialCrashed.code, why, current)
+                remember_refusal(self.settings.data, refusal)
         return failed
 
     def _must_step_back(self) -> bool:
@@ -280,7 +278,7 @@ class Device:
             TryLater: the server cannot be reached or is busy.
             StorageUnusable: the device folder cannot be written.
         """
-        from devices.visit import utc_now, visit
+        from devices.visit import visit
 
         with self._syncing, TURNS.short():
             at, began = utc_now(), time.monotonic()

@@ -18,7 +18,7 @@ from typing import Final
 from devices.camera import fit_frame
 from devices.config import Settings
 from devices.execution import Execution, Running
-from devices.sync_report import last_sync
+from devices.sync_report import last_sync, utc_now
 from edge.delegates import delegate_order
 from edge.errors import NextDelegate, ShelfsightError, SkipPhoto, StepBack, TrialFailed
 from edge.image import Picture
@@ -199,8 +199,6 @@ class Told:
         if self._counts is not None and self._counts.against != before.release:
             self.tell()
         if self._counts is None:
-            from devices.visit import utc_now
-
             self._counts, self._began = Agreement(answer.release, before.release, utc_now()), time.monotonic()
         self._counts.add(before, answer)
         self._counts.left_out += left_out

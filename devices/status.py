@@ -8,7 +8,7 @@ from devices.device import Device
 from devices.enrollment import read_enrollment
 from devices.execution import Execution
 from devices.execution_report import ExecutionReport, last_execution
-from devices.sync_report import last_sync
+from devices.sync_report import SyncReport, last_sync
 from edge.delegates import delegate_order, find_delegate
 from edge.errors import NotEnrolled, ShelfsightError
 from edge.index import IndexRecord
@@ -27,8 +27,9 @@ class DeviceStatus:
     says why each release was set aside. `rows` counts vectors, `segments` those of the base, of later
     segments, and those that a later segment took away; `search` says how they are searched; `outbox`
     counts events that wait; `error` is the code of what keeps it from answering, `last_error` that of the
-    last sync. `local` lists the products that this device was taught itself, and what became of them.
-    What is not known is None.
+    last sync, `last_refusal` the last release that was not taken (`release`, `error`: the code, `message`,
+    `at`: when it was first refused so), until a later one is in use. `local` lists the products
+    that this device was taught itself, and what became of them. What is not known is None.
     """
 
     data: str
@@ -56,6 +57,7 @@ class DeviceStatus:
     dropped: dict[str, int]
     last_sync: str | None
     last_error: str | None
+    last_refusal: dict[str, object] | None
     error: str | None
     local: tuple[dict[str, object], ...] = ()
 
@@ -102,9 +104,22 @@ def device_status(device: Device) -> DeviceStatus:
         dropped=device.dropped(),
         last_sync=last.at if last else None,
         last_error=last.error if last else None,
+        last_refusal=_last_refusal(last, installation.current_version()),
         error=error.code if error else None,
         local=_local(settings.data, installation.current_version()),
     )
+
+
+def _last_refusal(last: SyncReport | None, release: int | None) -> dict[str, object] | None:
+    refused = last.refused if last else None
+    if refused is None or not refused.stands(release):
+        return None
+    return {
+        "release": refused.release,
+        "error": refused.error,
+        "message": refused.message,
+        "at": refused.at,
+    }
 
 
 def _segments(stack: SegmentStack) -> dict[str, int]:

@@ -2,12 +2,36 @@
 
 import json
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from edge.disk import write_atomically
 
 LAST_SYNC_FILE = "last_sync.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an offered release was not taken.
+
+    Attributes:
+        at: When it was first refused so, RFC 3339 by this device's clock.
+        release: The release that was offered; None where it was about what the release in use lacks.
+        error: The code.
+        message: The same as a sentence.
+        current: The release that was in use then, and stayed.
+    """
+
+    at: str
+    release: int | None
+    error: str
+    message: str
+    current: int | None
+
+    def stands(self, current: int | None) -> bool:
+        """Tell whether no later release is in use by now than was then."""
+        return (current or 0) <= (self.current or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +55,7 @@ class SyncReport:
         reached: When the last sync began that the server answered, which may be an earlier one.
         shadow: Whether the offered release only answers beside the one in use.
         hints: Where the server says at once that there is something new, as in `edge.heartbeat`.
+        refused: What was refused just now; kept with those that follow until a later release is in use.
     """
 
     at: str
@@ -49,17 +74,24 @@ class SyncReport:
     reached: str | None = None
     shadow: bool = False
     hints: dict[str, object] = field(default_factory=dict)
+    refused: Refusal | None = None
 
 
 def remember_sync(data: Path, report: SyncReport) -> None:
-    """Keep the report as the last one of the device in the folder `data`; `reached` outlives a failure.
+    """Keep the report as the last one of the device in the folder `data`.
+
+    `reached` outlives a failure, `refused` all that comes until a later release is in use.
 
     Raises:
         StorageUnusable, NoSpace: it cannot be written.
     """
     if data.is_dir():  # else it was never enrolled: there is no device here yet whose memory it could be
-        if report.reached is None and (before := last_sync(data)) is not None:
+        before = last_sync(data)
+        if report.reached is None and before is not None:
             report = replace(report, reached=before.reached)
+        if report.refused is None and before is not None and before.refused is not None:
+            stands = before.refused.stands(report.current)
+            report = replace(report, refused=before.refused if stands else None)
         write_atomically(data / LAST_SYNC_FILE, json.dumps(asdict(report)).encode())
 
 
@@ -67,6 +99,29 @@ def last_sync(data: Path) -> SyncReport | None:
     """Recall the last sync of the device in the folder `data`; None when there was none that can be read."""
     try:
         record: Any = json.loads((data / LAST_SYNC_FILE).read_bytes())
-        return SyncReport(**record)
-    except (OSError, ValueError, TypeError):
+        return SyncReport(**{**record, "refused": _refusal(record.get("refused"))})
+    except (OSError, ValueError, TypeError, AttributeError):
         return None  # only a memory: losing it costs nothing
+
+
+def remember_refusal(data: Path, refusal: Refusal) -> None:
+    """Keep a refusal that no sync made: what a device found at its start.
+
+    Raises:
+        StorageUnusable, NoSpace: it cannot be written.
+    """
+    remember_sync(data, replace(last_sync(data) or SyncReport(refusal.at), refused=refusal))
+
+
+def utc_now() -> str:
+    """Write the time of this device's clock as RFC 3339 with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _refusal(record: Any) -> Refusal | None:
+    if record is None:
+        return None
+    refusal = Refusal(**record)
+    if not isinstance(refusal.current, int | None):
+        raise TypeError(refusal.current)
+    return refusal

@@ -3,17 +3,16 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from devices.delivery import deliver
 from devices.enrollment import Enrollment, clock_lead_s, device_info, read_enrollment
 from devices.execution_report import last_execution
 from devices.learning import send_photos, settle, tell_proposals, waiting_proposals
-from devices.sync_report import SyncReport, last_sync
+from devices.sync_report import Refusal, SyncReport, last_sync, utc_now
 from devices.upkeep import look_after
 from edge.delegates import delegate_order
-from edge.errors import KeepRelease, ServerUnreachable, ShelfsightError, StepBack, TryLater
+from edge.errors import KeepRelease, ServerUnreachable, ShelfsightError, StepBack, TrialFailed, TryLater
 from edge.heartbeat import HeartbeatAnswer
 from edge.installation import Installation
 from edge.release import Release
@@ -21,6 +20,8 @@ from edge.updater import Updater
 
 if TYPE_CHECKING:
     from devices.device import Device
+
+_TRIAL_CODES = frozenset({TrialFailed.code, *(kind.code for kind in TrialFailed.__subclasses__())})
 
 Progress = Callable[[int, int], None]
 """Told (bytes that are here, bytes in all) of a release on its way."""
@@ -172,7 +173,8 @@ class _Visit:
             except (KeepRelease, StepBack) as error:
                 look_after(self._device, updater, self._enrollment.device_id)
                 self._tell_refusal(report.offered, error)
-                return replace(report, error=error.code, message=str(error))
+                refusal = self._refusal(report.offered, error)
+                return replace(report, error=error.code, message=str(error), refused=refusal)
             look_after(self._device, updater, self._enrollment.device_id)
         if done.installed is not None:
             told = {"bytes": done.bytes_received, "files": done.files, "seconds": round(done.seconds, 3)}
@@ -186,10 +188,19 @@ class _Visit:
             data = {"release": offered, "error": error.code, "message": str(error)}
             self._device.record("failed", data)
 
+    def _refusal(self, offered: int | None, error: ShelfsightError) -> Refusal:
+        """Say what was refused; what was refused before keeps its time, and the code of its trial.
 
-def utc_now() -> str:
-    """Write the time of this device's clock as RFC 3339 with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        For what failed its trial is set aside, and refused from then on as something that failed before.
+        """
+        before = last_sync(self._device.settings.data)
+        known = before.refused if before is not None else None
+        if known is not None and known.release == offered:
+            reminded = error.code == TrialFailed.code and known.error in _TRIAL_CODES
+            if reminded or known.error == error.code:
+                return known
+        current = self._device.installation.current_version()
+        return Refusal(utc_now(), offered, error.code, str(error), current)
 
 
 def _assortment(installation: Installation) -> str | None:

@@ -23,7 +23,13 @@ def command(as_json: bool, data: Path | None) -> None:
         click.echo(json.dumps(status, ensure_ascii=False))
         return
     for name, value in status.items():
-        click.echo(f"{name.replace('_', ' '):>14}  {_words(value)}")
+        words = _refusal(value) if name == "last_refusal" and value else _words(value)
+        click.echo(f"{name.replace('_', ' '):>14}  {words}")
+
+
+def _refusal(refused: dict[str, object]) -> str:
+    release = "" if refused["release"] is None else f" of release {refused['release']}"
+    return f"{refused['error']}{release}, {refused['at']}: {refused['message']}"
 
 
 def _words(value: object) -> str:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -20,6 +21,7 @@ from cloud.catalog import Catalog
 from cloud.events import Events
 from cloud.fleet import Fleet
 from cloud.publishing import publish
+from cloud.rollouts import Rollouts
 from cloud.workspace import Workspace
 from devices.commands import main
 from devices.config import OUTBOX_FILE, Settings, load_settings
@@ -35,6 +37,7 @@ from edge.products import Product
 from edge.release_files import left_out
 from tests.devices.conftest import SKUS, events_of, pack
 from tests.edge.drawn_release import draw_pack, photograph
+from tests.journeys.shop import run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -142,6 +145,68 @@ def test_a_refused_release_is_told_once_and_the_events_still_go(
         assert (report.error, report.current, report.delivered >= 1) == ("hash_mismatch", 1, True)
     assert kinds_at(workspace) == ["installed", "searched", "failed", "searched", "searched"]
     assert device.see(photograph(pack(SKUS[0]))).release == 1
+
+
+def test_a_status_keeps_the_last_refusal_until_a_later_release_is_installed(
+    device: Device, workspace: Workspace, tiny_model: Model
+) -> None:
+    data = device.settings.data
+    assert command(data, "sync", "--once") == 0
+    assert status(data)["last_refusal"] is None
+    known = set(workspace.files.iterdir())
+    add(workspace, "new tea", photograph(draw_pack(9)))
+    publish(workspace, tiny_model)
+    sound = {path: path.read_bytes() for path in set(workspace.files.iterdir()) - known}
+    for path, content in sound.items():
+        path.write_bytes(content[:-1] + b"?")
+    assert command(data, "sync", "--once") == 1
+    refused = status(data)["last_refusal"]
+    assert (refused["release"], refused["error"]) == (2, "hash_mismatch")
+
+    enrolled = (data / "device.json").read_text()
+    (data / "device.json").write_text(json.dumps({**json.loads(enrolled), "url": "http://127.0.0.1:9"}))
+    assert command(data, "sync", "--once") == 1
+    assert (status(data)["last_error"], status(data)["last_refusal"]) == ("server_unreachable", refused)
+    (data / "device.json").write_text(enrolled)
+    assert command(data, "sync", "--once") == 1  # refused as before: it keeps its time
+    assert status(data)["last_refusal"] == refused
+    Rollouts(workspace.sessions()).abort()
+    assert command(data, "sync", "--once") == 0  # nothing new
+    assert (status(data)["last_error"], status(data)["last_refusal"]) == (None, refused)
+    assert (
+        f"last refusal  hash_mismatch of release 2, {refused['at']}: "
+        in run("shelfsight", ["status", "--data", data]).out
+    )
+
+    for path, content in sound.items():
+        path.write_bytes(content)
+    add(workspace, "newer tea", photograph(draw_pack(10)))
+    publish(workspace, tiny_model)
+    assert command(data, "sync", "--once") == 0
+    assert (status(data)["release"], status(data)["last_refusal"]) == (3, None)
+
+
+def test_a_release_that_took_the_device_down_three_times_stays_refused_for_that(
+    device: Device, workspace: Workspace, tiny_model: Model
+) -> None:
+    data = device.settings.data
+    device.sync()
+    add(workspace, "new tea", photograph(draw_pack(9)))
+    publish(workspace, tiny_model)
+    (data / "tried").write_text('{"release": 2, "count": 3}')
+    assert command(data, "sync", "--once") == 1
+    told = status(data)
+    assert (told["release"], told["set_aside"], told["last_error"]) == (1, [2], "trial_failed")
+    assert (told["last_refusal"]["release"], told["last_refusal"]["error"]) == (2, "trial_crashed")
+    assert [kind for kind in kinds_at(workspace) if kind == "rolled_back"] == ["rolled_back"]
+
+
+def command(data: Path, *arguments: str) -> int:
+    return run("shelfsight", [*arguments, "--data", data]).code
+
+
+def status(data: Path) -> Any:
+    return run("shelfsight", ["status", "--json", "--data", data]).json()
 
 
 def test_an_event_that_the_server_never_takes_does_not_block_the_others(
