@@ -562,11 +562,12 @@ def _signers(root: Root, folders: Sequence[Path], role: str) -> tuple[CryptoSign
     if named:
         raise StorageUnusable(
             f"{named[0]} is not the {role} key that the root trusts: put the right file back"
+            + ("" if role in OFFLINE else ", or replace what is lost, `shelfsight-cloud keys rotate ROLE...`")
         )
     where = (
         "bring the folder with the offline keys back, or name it with --keys"
         if role in OFFLINE
-        else "restore it from a backup, or rotate it with `shelfsight-cloud keys rotate`"
+        else "put it back, or replace all that are lost, `shelfsight-cloud keys rotate ROLE...`"
     )
     raise StorageUnusable(f"the private key {folders[0] / role}{PRIVATE} is not there: {where}")
 

@@ -19,7 +19,7 @@ from cloud.ceremony import (
     signers_needed,
 )
 from cloud.commands.options import data_option, json_option, open_workspace, print_json
-from edge.errors import BadSetting, StorageUnusable
+from edge.errors import BadSetting, ShelfsightError, StorageUnusable
 
 if TYPE_CHECKING:
     from cloud.workspace import Workspace
@@ -199,14 +199,18 @@ def publish(drafts: tuple[Path, ...], folders: tuple[Path, ...], data: Path) -> 
 
 
 @command.command("rotate")
-@click.argument("role", type=click.Choice(signing.ROLES))
+@click.argument("roles", metavar="ROLE...", type=click.Choice(signing.ROLES), nargs=-1, required=True)
 @_keys_option
 @data_option
-def rotate(role: str, folders: tuple[Path, ...], data: Path) -> None:
-    """Replace all keys of a ROLE by new ones in one go, where enough root keys are here at once."""
+def rotate(roles: tuple[str, ...], folders: tuple[Path, ...], data: Path) -> None:
+    """Replace all keys of each ROLE by new ones in one go, where enough root keys are here at once.
+
+    A ROLE is one of root, targets, snapshot, timestamp; name all at once whose keys are lost.
+    """
     workspace = open_workspace(data)
-    chosen = as_role(role)
-    _replace(workspace, chosen, key_ids_of(signing.root_bytes(workspace.metadata), chosen), folders)
+    before = signing.root_bytes(workspace.metadata)
+    chosen = dict.fromkeys(map(as_role, roles))
+    _replace(workspace, [(role, key) for role in chosen for key in key_ids_of(before, role)], folders)
 
 
 @command.command("revoke")
@@ -217,11 +221,11 @@ def revoke(key_id: str, folders: tuple[Path, ...], data: Path) -> None:
     """Replace the key whose id begins with KEYID by a new one, where enough root keys are here at once."""
     workspace = open_workspace(data)
     role, whole = role_of(signing.root_bytes(workspace.metadata), key_id)
-    _replace(workspace, role, (whole,), folders)
+    _replace(workspace, [(role, whole)], folders)
 
 
 def _replace(
-    workspace: "Workspace", role: signing.RoleName, revoked: Sequence[str], folders: tuple[Path, ...]
+    workspace: "Workspace", revoked: Sequence[tuple[signing.RoleName, str]], folders: tuple[Path, ...]
 ) -> None:
     """Draft, sign and publish a root that has new keys in the place of the `revoked` ones."""
     _check_sticks(folders)
@@ -234,22 +238,37 @@ def _replace(
             f"{len(root.files)} of the {root.threshold} root keys that must sign are here: name the others' "
             "folders with --keys, or let each holder sign with `shelfsight-cloud keys draft` and `keys sign`"
         )
-    folder = looked_at[0] if role in signing.OFFLINE else workspace.keys
-    files: list[Path] = []
-    for _ in revoked:
-        files.append(_free_name(folder, role))
-        keyfiles.new_key(files[-1])
-    added = [(role, keyfiles.open_public(file)) for file in files]
-    draft = Draft.make(signing.root_bytes(workspace.metadata), Changes(add=added, revoke=revoked))
-    here = keyfiles.find_keys(looked_at)
-    for key_id in signers_needed(draft, here):
-        draft.sign(keyfiles.open_key(here[key_id]))
-    _publish(workspace, draft, folders)
-    for file in files:
+    files: list[tuple[signing.RoleName, Path]] = []
+    try:
+        for role, _ in revoked:
+            file = _free_name(looked_at[0] if role in signing.OFFLINE else workspace.keys, role)
+            files.append((role, file))
+            keyfiles.new_key(file)
+        added = [(role, keyfiles.open_public(file)) for role, file in files]
+        before = signing.root_bytes(workspace.metadata)
+        draft = Draft.make(before, Changes(add=added, revoke=[key for _, key in revoked]))
+        here = keyfiles.find_keys(looked_at)
+        for key_id in signers_needed(draft, here):
+            draft.sign(keyfiles.open_key(here[key_id]))
+        _publish(workspace, draft, folders)
+    except ShelfsightError:
+        _take_back(workspace, [file for _, file in files])
+        raise
+    for role, file in files:
         click.echo(f"{file} is a new {role} key")
-    for key_id in revoked:
+    for _, key_id in revoked:
         if key_id in here:
             click.echo(f"{here[key_id]} signs nothing any more: delete it")
+
+
+def _take_back(workspace: "Workspace", files: Sequence[Path]) -> None:
+    """Delete new keys that did not come into force, so that the next attempt finds none of them."""
+    root = signing.root_bytes(workspace.metadata)
+    in_force = {key for role in signing.ROLES for key in key_ids_of(root, role)}
+    for key_id, file in keyfiles.find_keys({file.parent for file in files}).items():
+        if file in files and key_id not in in_force:
+            for half in (file, file.with_suffix(keyfiles.PUBLIC)):
+                half.unlink(missing_ok=True)
 
 
 def _check_sticks(folders: tuple[Path, ...]) -> None:

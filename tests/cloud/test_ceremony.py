@@ -280,6 +280,23 @@ def test_a_stolen_key_is_revoked_in_one_go(shop: Workspace, device: Device, tmp_
     )
 
 
+def test_a_server_whose_online_keys_burned_gets_new_ones_in_one_go(
+    shop: Workspace, device: Device, tmp_path: Path
+) -> None:
+    device.believes()
+    for key in shop.keys.glob("*.pem"):
+        key.unlink()
+    sticks = [word for stick in "ab" for word in ("--keys", tmp_path / stick)]
+    # One alone cannot be: the other must sign too. Nothing stays behind of the attempt.
+    assert "keys rotate ROLE..." in refused(shop, "keys", "rotate", "snapshot", *sticks)
+    assert not list(shop.keys.iterdir())
+    told = done(shop, "keys", "rotate", "snapshot", "timestamp", *sticks)
+    assert "is a new snapshot key" in told
+    assert "is a new timestamp key" in told
+    done(shop, "tick")
+    assert device.believes() == 2
+
+
 def test_with_too_few_root_keys_nothing_is_begun(shop: Workspace, tmp_path: Path) -> None:
     before = sorted(path.name for path in tmp_path.rglob("*"))
     assert "1 of the 2 root keys that must sign are here" in refused(
