@@ -35,6 +35,7 @@ from edge.release import FileEntry, Release
 from edge.release_files import (
     MANIFEST,
     SEAL,
+    Hashed,
     check_files,
     delete,
     is_whole,
@@ -57,6 +58,10 @@ Prepare = Callable[[Path], None]
 class Installation(Shelf):
     """Keep the releases of one device in its data folder."""
 
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._hashed = Hashed()  # in the update that is going on
+
     # A release arrives -----------------------------------------------------------------------------------
 
     def link_known(
@@ -65,7 +70,7 @@ class Installation(Shelf):
         """Put the files that this disk already holds into the staging folder, and return those it does not.
 
         Only the `needed` files are looked for; None means all of the release. Held files become hard links to
-        those of other releases, so they take no space; each is hashed first. What other, unfinished releases
+        those of other releases, so they take no space; each is hashed. What other, unfinished releases
         brought is taken over, their `.part` files too, and they are thrown away.
 
         Raises:
@@ -73,8 +78,9 @@ class Installation(Shelf):
         """
         staging = self.staging(release.version)
         wanted = release.files if needed is None else needed
-        installed, unfinished = self.folders(), self._unfinished()
-        missing = tuple(entry for entry in wanted if not carry_file(entry, staging, installed, unfinished))
+        self._hashed = Hashed()
+        others = self.folders(), self._unfinished(), self._hashed
+        missing = tuple(entry for entry in wanted if not carry_file(entry, staging, *others))
         for version in self._versions(self._incoming, whole=False):
             if version != release.version:
                 self._discard(self._incoming / str(version))
@@ -107,7 +113,7 @@ class Installation(Shelf):
             return final
         staging = self.staging(release.version)
         wanted = release.files if needed is None else needed
-        check_files(release, staging, wanted)
+        check_files(release, staging, wanted, self._hashed)
         names = {entry.sha256 for entry in wanted}
         for path in staging.iterdir():
             if path.name not in names:
@@ -143,7 +149,7 @@ class Installation(Shelf):
         """
         staging, folder = self.staging(release.version), self._release(release.version)
         brought = self.lacking(release, needed)
-        check_files(release, staging, brought)
+        check_files(release, staging, brought, self._hashed)
         for entry in brought:
             sync_file(staging / entry.sha256)
         with self._changing():

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ INDEX_FILES = ("index.ann", "index.cells", "index.json")
 """What a device builds itself, the record last: it names the hashes of the others."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_TICK_NS = 20_000_000  # two writes within 10 ms may leave the same times: the kernel's clock ticks so slowly
 
 
 def opened_segments(release: Release, folder: Path) -> tuple[str, ...]:
@@ -43,7 +45,41 @@ def is_entry(path: Path, entry: FileEntry) -> bool:
         return False
 
 
-def check_files(release: Release, folder: Path, needed: Iterable[FileEntry]) -> None:
+class Hashed:
+    """Remember, for the length of one update, the files that were read and found to be what they should be.
+
+    A file is known again by device, inode, size, and the times of its last write and last change; any other
+    stamp means reading it again. The time of change is the kernel's, and nobody sets it back.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, ...], str] = {}
+
+    def is_entry(self, path: Path, entry: FileEntry) -> bool:
+        """Tell what `is_entry` does, without reading what was read before and has not changed since."""
+        before = _stamp(path)
+        if before is not None and self._found.get(before) == entry.sha256:
+            return True
+        if not is_entry(path, entry):
+            return False
+        settled = before is not None and time.time_ns() - before[-1] > _TICK_NS
+        if before is not None and settled and _stamp(path) == before:
+            self._found[before] = entry.sha256
+        return True
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """Return what tells a file from any other and from itself before a write; None where nothing does."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    if found.st_nlink < 2:
+        return None  # a copy: this may be FAT, whose clock stands still for two seconds
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def check_files(release: Release, folder: Path, needed: Iterable[FileEntry], hashed: Hashed) -> None:
     """Check those files of the release that are `needed`; one that is not what was signed is deleted.
 
     Raises:
@@ -52,7 +88,7 @@ def check_files(release: Release, folder: Path, needed: Iterable[FileEntry]) -> 
     """
     for entry in needed:
         path = folder / entry.sha256
-        if not is_entry(path, entry):
+        if not hashed.is_entry(path, entry):
             delete(path)
             raise HashMismatch(
                 f"file {entry.sha256} of release {release.version} is missing or not what was signed; "

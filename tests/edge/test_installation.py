@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from edge import release_files
+from edge.disk import sha256_file
 from edge.errors import (
     HashMismatch,
     ModelBroken,
@@ -852,6 +854,89 @@ def test_a_device_killed_at_any_moment_keeps_a_whole_confirmed_release(
         told = max([told, *versions])
         check_order(folder, least=told)
     assert told > 2
+
+
+# A held file is read once ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Give the names of the files that are hashed from now on, each as slowly as a base on a small board."""
+    names: list[str] = []
+
+    def slowly(path: Path) -> str:
+        names.append(path.name)
+        time.sleep(0.025)
+        return sha256_file(path)
+
+    monkeypatch.setattr(release_files, "sha256_file", slowly)
+    return names
+
+
+def test_a_held_file_is_read_once_in_an_update_and_again_in_the_next(
+    installation: Installation, made: list[Made], read: list[str]
+) -> None:
+    put_into_use(installation, made[0])
+    base = made[0].release.segments[0]
+    for release in made[1:3]:
+        read.clear()
+        bring(installation, release)
+        assert read.count(base) == 1
+
+
+def rewrite(path: Path) -> None:
+    with path.open("r+b") as file:
+        last = path.read_bytes()[-1]
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last ^ 1]))
+
+
+def rewrite_and_set_back(path: Path) -> None:
+    before = path.stat()
+    rewrite(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_mtime_ns, path.stat().st_size) == (before.st_mtime_ns, before.st_size)
+
+
+def replace_by_another(path: Path) -> None:
+    before, other = path.stat(), path.with_name("other")
+    shutil.copyfile(path, other)
+    rewrite(other)
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other.replace(path)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+CHANGES = [rewrite, rewrite_and_set_back, replace_by_another, cut, Path.unlink]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_held_file_that_changes_after_it_was_read_is_noticed(
+    installation: Installation, made: list[Made], read: list[str], change: Callable[[Path], None]
+) -> None:
+    put_into_use(installation, made[0])
+    stage(installation, made[1])
+    change(installation.staging(2) / made[0].release.segments[0])
+    with pytest.raises(HashMismatch, match="not what was signed"):
+        installation.install(made[1].release, made[1].manifest)
+
+
+@pytest.mark.parametrize("change", CHANGES[:3])
+def test_a_held_file_that_changes_within_a_tick_of_the_clock_is_noticed(
+    installation: Installation, made: list[Made], change: Callable[[Path], None]
+) -> None:
+    put_into_use(installation, made[0])
+    for _ in range(20):
+        stage(installation, made[1])
+        held = installation.staging(2) / made[0].release.segments[0]
+        sound = held.read_bytes()
+        change(held)
+        with pytest.raises(HashMismatch, match="not what was signed"):
+            installation.install(made[1].release, made[1].manifest)
+        (installation.current() / held.name).write_bytes(sound)
 
 
 # Proven, and not in use yet --------------------------------------------------------------------------------
