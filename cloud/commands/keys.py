@@ -195,6 +195,12 @@ def publish(drafts: tuple[Path, ...], folders: tuple[Path, ...], data: Path) -> 
     opened = Draft.read(drafts[0])
     for copy in drafts[1:]:
         opened.merge(Draft.read(copy))
+    in_force = signing.root_bytes(workspace.metadata)
+    here = signing.fingerprint(workspace.metadata)
+    if opened.root_json != in_force and opened.fingerprint != here:
+        raise BadSetting(
+            f"{drafts[0]} follows the root {opened.fingerprint}, and {here} is in force in {data}: publish it where `shelfsight-cloud keys` shows that root, or draft it again"
+        )
     _publish(workspace, opened, folders)
 
 
@@ -256,6 +262,12 @@ def _replace(
         raise
     for role, file in files:
         click.echo(f"{file} is a new {role} key")
+    if sum(role == "root" for role, _ in files) > 1:
+        click.echo(
+            f"warning: the new root keys lie together in {looked_at[0]}: move each to a stick of its own, "
+            "`shelfsight-cloud keys move FILE STICK`",
+            err=True,
+        )
     for _, key_id in revoked:
         if key_id in here:
             click.echo(f"{here[key_id]} signs nothing any more: delete it")

@@ -203,7 +203,7 @@ def test_every_role_is_rotated_in_one_go_and_devices_follow(
     signing.add_target(shop.metadata, tmp_path / "t", "releases/1.json", b"{}", online_keys=shop.keys)
     before = ids(shop, role)
     device.believes()
-    told = done(
+    told = run(
         shop,
         "keys",
         "rotate",
@@ -218,7 +218,8 @@ def test_every_role_is_rotated_in_one_go_and_devices_follow(
     after = ids(shop, role)
     assert len(after) == len(before)
     assert not set(after) & set(before)
-    assert f"is a new {role} key" in told
+    assert f"is a new {role} key" in told.stdout
+    assert ("new root keys lie together" in told.stderr) == (role == "root")
     assert device.believes() == 2
     assert signing.target_names(shop.metadata) == ("releases/1.json",)
 
@@ -417,6 +418,11 @@ def test_a_draft_of_a_root_that_was_replaced_meanwhile_is_refused(shop: Workspac
         stale.sign(keyfiles.open_key(tmp_path / f"{stick}.pem"))
     with pytest.raises(BadSetting, match="root 3 is in force"):
         signing.publish_root(shop.metadata, stale.root_json, (tmp_path / "t",), shop.keys)
+    stale.write(tmp_path / "stale.json")
+    here = signing.fingerprint(shop.metadata)
+    assert f"follows the root {stale.fingerprint}, and {here} is in force" in refused(
+        shop, "keys", "publish", tmp_path / "stale.json"
+    )
 
 
 def test_what_is_unwise_is_warned_of(shop: Workspace, tmp_path: Path) -> None:
