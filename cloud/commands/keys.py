@@ -199,7 +199,8 @@ def publish(drafts: tuple[Path, ...], folders: tuple[Path, ...], data: Path) -> 
     here = signing.fingerprint(workspace.metadata)
     if opened.root_json != in_force and opened.fingerprint != here:
         raise BadSetting(
-            f"{drafts[0]} follows the root {opened.fingerprint}, and {here} is in force in {data}: publish it where `shelfsight-cloud keys` shows that root, or draft it again"
+            f"{drafts[0]} follows the root {opened.fingerprint}, and {here} is in force in {data}: publish "
+            "it where `shelfsight-cloud keys` shows that root, or draft it again"
         )
     _publish(workspace, opened, folders)
 
