@@ -16,6 +16,7 @@ from cloud import signing
 from cloud.database import why_not_kept
 from cloud.events import LARGEST_BATCH
 from cloud.fleet import DeviceInfo
+from cloud.offers import Offer
 from cloud.problems import problem
 from cloud.proposals import proposal_ids
 from cloud.rooms import rooms
@@ -130,11 +131,16 @@ def heartbeat(device: str) -> Response:
         release,
         set_aside=set_aside if isinstance(set_aside, list) else (),
     )
+    next_poll_s = here.pace.next_poll_s(device)
+    if offer.version in (None, release):
+        here.turns.forget(device)
+    elif wait_s := here.turns.wait_s(device, offer.version):
+        offer, next_poll_s = Offer(None), wait_s
     answer = HeartbeatAnswer(
         offer.version,
         assortment=offer.assortment,
         shadow=offer.shadow,
-        next_poll_s=here.pace.next_poll_s(device),
+        next_poll_s=round(next_poll_s, 1),
         server_time=rfc3339(now()),
         hints=here.hints_of(device),
         settled=here.proposals.settled(device, proposal_ids(status)),

@@ -12,7 +12,7 @@ from cloud.offers import Offers
 from cloud.rollouts import RolloutRow
 
 _FEW: Final = 100
-_VISITS_PER_S: Final = 500
+_VISITS_PER_S: Final = 200
 
 
 class News:

@@ -17,6 +17,7 @@ from cloud.proposals import Proposals
 from cloud.releases import Releases
 from cloud.rollout_devices import RolloutDevices
 from cloud.rollouts import Rollouts
+from cloud.turns import Turns
 from cloud.wave import Wave
 from cloud.workspace import Workspace
 
@@ -38,6 +39,7 @@ class Rooms:
     presence: Presence
     listeners: Listeners
     pace: Pace
+    turns: Turns
     broker: Broker | None
     events: Events
     proposals: Proposals
@@ -67,6 +69,7 @@ class Rooms:
             presence=Presence(fleet),
             listeners=listeners,
             pace=Pace(fleet, offers, listeners),
+            turns=Turns(),
             broker=broker,
             events=Events(sessions),
             proposals=Proposals(sessions, workspace.proposed_photo_storage()),

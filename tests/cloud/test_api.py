@@ -3,12 +3,14 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import urllib3
+from flask import Flask
 from flask.testing import FlaskClient
 
 from cloud import signing
@@ -16,7 +18,9 @@ from cloud.events import LARGEST_BATCH, Events
 from cloud.fleet import Fleet
 from cloud.releases import PublishedRelease, Releases
 from cloud.rollouts import Rollouts
+from cloud.rooms import rooms_of
 from cloud.times import now
+from cloud.turns import Turns
 from cloud.unpacking import ENCODINGS
 from cloud.workspace import Workspace
 from edge.errors import TransferBroken
@@ -158,6 +162,31 @@ def test_a_heartbeat_brings_the_offer(client: FlaskClient, workspace: Workspace)
     client.post(f"/v1/devices/{device}/heartbeat", json={**body, "release": 3}, headers=token)
     (known,) = Fleet(sessions).devices()
     assert (known.release, known.status) == (3, {"free_mb": 5})
+
+
+def test_of_more_devices_than_can_be_served_at_once_each_is_told_when_its_turn_is(
+    app: Flask, client: FlaskClient, workspace: Workspace
+) -> None:
+    fleet = [enroll(client, workspace) for _ in range(3)]
+    sessions = workspace.sessions()
+    Releases(sessions).record(PublishedRelease(2, now(), "0" * 64, "tiny", "0" * 16, 6, 18, 4, 5000, 400))
+    Rollouts(sessions).start(2, 100)
+    replace(rooms_of(app), turns=Turns(a_second=0.1, at_once=1)).attach(app)
+
+    def said(number: int, release: int) -> dict[str, Any]:
+        device, token = fleet[number]
+        body = {"release": release, "status": {}}
+        answer = client.post(f"/v1/devices/{device}/heartbeat", json=body, headers=token)
+        heard: dict[str, Any] = answer.json
+        return heard
+
+    assert said(0, 1)["offered_release"] == 2
+    second, third = said(1, 1), said(2, 1)
+    assert (second["offered_release"], third["offered_release"]) == (None, None)
+    assert second["next_poll_s"] == pytest.approx(10, abs=1)
+    assert third["next_poll_s"] == pytest.approx(20, abs=1)
+    assert said(0, 1)["offered_release"] == 2  # whose turn it was may try again
+    assert said(1, 2)["next_poll_s"] == 60  # who has it waits for nothing
 
 
 def test_events_are_taken_once_and_acknowledged_each_time(client: FlaskClient, workspace: Workspace) -> None:

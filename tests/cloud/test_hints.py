@@ -233,7 +233,7 @@ def test_news_is_what_is_offered_to_more_devices(workspace: Workspace) -> None:
 
 
 def test_many_devices_come_one_after_the_other() -> None:
-    assert [spread_s(count) for count in (1, 99, 1000, 10_000)] == [0.0, 0.0, 2.0, 20.0]
+    assert [spread_s(count) for count in (1, 99, 1000, 10_000)] == [0.0, 0.0, 5.0, 50.0]
 
 
 def test_a_database_that_fails_ends_no_watch(caplog: pytest.LogCaptureFixture) -> None:
