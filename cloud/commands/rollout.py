@@ -62,7 +62,12 @@ def status(data: Path, as_json: bool) -> None:
         click.echo(f"{_line(rollout)}, on {count} device{'' if count == 1 else 's'}")
         if rollout.finished is None and rollout.says and rollout.state == "active":
             click.echo(f"    now: {rollout.says}")
-        told = [step for step in steps if _is_of(step, rollout) and (step.by == "rule" or step.reason)]
+        if rollout.state == "paused":
+            number = rollout.version
+            click.echo(
+                f"    now: `rollout resume {number}` goes on, `rollout abort {number}` ends it for good"
+            )
+        told = [step for step in steps if _is_of(step, rollout)]
         for step in told[:_STEPS_SHOWN]:
             why = f": {step.reason}" if step.reason else ""
             click.echo(f"    {step.at:%Y-%m-%d %H:%M} {step.action} by a {step.by}{why}")

@@ -283,7 +283,9 @@ def test_rollout_status_tells_stage_reason_and_steps(workspace: Workspace) -> No
     assert "now: 0 of the 4 devices that are needed run it" in run("status")
     assert '"stage": "canary"' in run("status", "--json")
     assert "paused" in run("pause")
+    assert "`rollout resume 2` goes on, `rollout abort 2` ends it for good" in run("status")
+    assert "pause by a person" in run("status"), "that is why it stands"
     assert '"state": "active"' in run("resume", "--json")
     aborted = run("abort")
     assert "publish --content-of VERSION" in aborted
-    assert "abort by a person" not in run("status"), "only steps with a reason"
+    assert "abort by a person" in run("status")

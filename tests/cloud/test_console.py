@@ -91,6 +91,8 @@ def test_releases_and_devices_are_shown_with_how_they_stand(
     assert "hash_mismatch" in page
     assert "3 events waiting" in page
     assert "tiny-int8" in page
+    Rollouts(workspace.sessions()).pause(1)
+    assert "shelfsight-cloud rollout resume 1" in client.get("/").text
     Rollouts(workspace.sessions()).abort(1)
     assert "aborted" in client.get("/").text
 
