@@ -174,6 +174,8 @@ class Rollouts:
         """
         with transaction(self._sessions) as session:
             row = _wanted(session, version, channel)
+            if row.state != "paused":  # by the rule, whose reason stays
+                row.says = "a person paused it"
             row.state, row.changed = "paused", now()
             _note(session, row, "pause", PERSON, "")
             return read_rollout(row)
@@ -197,7 +199,7 @@ class Rollouts:
                 _note(session, row, "speak", PERSON, "")
                 return read_rollout(row)
             if row.state == "paused":
-                row.finished = None
+                row.finished, row.says = None, ""
                 row.judged_from = row.stage_started = now()
             row.state, row.changed = "active", now()
             _note(session, row, "resume", PERSON, "")

@@ -92,7 +92,9 @@ def test_releases_and_devices_are_shown_with_how_they_stand(
     assert "3 events waiting" in page
     assert "tiny-int8" in page
     Rollouts(workspace.sessions()).pause(1)
-    assert "shelfsight-cloud rollout resume 1" in client.get("/").text
+    page = client.get("/").text
+    assert "a person paused it" in page
+    assert "shelfsight-cloud rollout resume 1" in page
     Rollouts(workspace.sessions()).abort(1)
     assert "aborted" in client.get("/").text
 
