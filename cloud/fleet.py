@@ -143,12 +143,29 @@ class Fleet:
             BadSetting: a life that is not between a minute and a year.
             StorageUnusable: the database refused.
         """
+        return self.new_codes(fingerprint, 1, ttl, store=store)[0]
+
+    def new_codes(
+        self, fingerprint: str, count: int, ttl: timedelta = DEFAULT_TTL, *, store: str | None = None
+    ) -> list[str]:
+        """Make `count` codes as `new_code` does, all or none.
+
+        Raises:
+            BadSetting: a life that is not between a minute and a year.
+            StorageUnusable: the database refused; none was made.
+        """
         if not timedelta(minutes=1) <= ttl <= timedelta(days=366):
             raise BadSetting(f"a code that lives {ttl} is of no use: give it from a minute to a year")
-        secret = "".join(secrets.choice(_ALPHABET) for _ in range(8))
+        secret_parts: set[str] = set()
+        while len(secret_parts) < count:
+            secret_parts.add("".join(secrets.choice(_ALPHABET) for _ in range(8)))
+        made = now()
         with transaction(self._sessions) as session:
-            session.add(CodeRow(code_sha256=_sha256(secret), created=now(), expires=now() + ttl, store=store))
-        return f"{secret[:4]}-{secret[4:]}-{fingerprint}"
+            session.add_all(
+                CodeRow(code_sha256=_sha256(secret), created=made, expires=made + ttl, store=store)
+                for secret in secret_parts
+            )
+        return [f"{secret[:4]}-{secret[4:]}-{fingerprint}" for secret in secret_parts]
 
     def enroll(self, code: str, info: DeviceInfo) -> tuple[str, str]:
         """Take a device in; return its id and the token with which it proves itself from now on.

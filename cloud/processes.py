@@ -30,6 +30,17 @@ def running_server(data: Path, log: Path) -> Iterator[str]:
     Raises:
         ServerUnreachable: it did not start; the message says what it said.
     """
+    with server_process(data, log) as (address, _):
+        yield address
+
+
+@contextmanager
+def server_process(data: Path, log: Path) -> Iterator[tuple[str, int]]:
+    """Do as `running_server`, and yield the number of the process too.
+
+    Raises:
+        ServerUnreachable: it did not start; the message says what it said.
+    """
     command = [sys.executable, "-m", "cloud.commands", "serve", "--port", "0", "--data", str(data)]
     with log.open("w") as said:
         process = subprocess.Popen(
@@ -41,9 +52,18 @@ def running_server(data: Path, log: Path) -> Iterator[str]:
             env=clean_environment(),
         )
         try:
-            yield _address(process, log)
+            yield _address(process, log), process.pid
         finally:
             _end(process)
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """Return the processor seconds that a process has used in all its threads; None where /proc is not."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _address(process: "subprocess.Popen[str]", log: Path) -> str:

@@ -9,7 +9,7 @@ from cloud.bundled import find_model
 from cloud.commands.options import data_option, json_option, open_workspace, print_json, progress_bars
 from cloud.simulation.picture import draw_wave
 from cloud.simulation.run import Plan, simulate
-from cloud.simulation.wave import Figures
+from cloud.simulation.wave import PLANNED, Figures
 from cloud.workspace import Workspace
 from edge.errors import BadSetting
 from edge.model import open_model
@@ -125,18 +125,37 @@ def _opened(data: Path) -> Workspace:
 def _tell(figures: Figures, picture: Path | None) -> None:
     click.echo(f"{figures.installed:,} of {figures.devices:,} devices have the new release.")
     for share, seconds in figures.to_fleet_s.items():
-        reached = "not reached" if seconds is None else f"after {seconds:.1f} s"
-        click.echo(f"  {share:>3} % of the fleet  {reached}")
+        name = "all that can" if share == "can" else f"{share} % of the fleet"
+        click.echo(f"  {name:<20}{_seconds(seconds)}")
+    for how_far, count in figures.rest.items():
+        click.echo(f"  {count:,} without it: {how_far}")
     if figures.clock_wrong:
-        click.echo(f"  {figures.clock_wrong} have a clock years ahead, and must refuse until it is set.")
-    cost, polls, times = figures.bytes_per_device, figures.polls_per_s, figures.poll_ms
-    click.echo(f"Bytes a device: {cost['p50']:,.0f} (median), {cost['p99']:,.0f} (99 in 100 at most).")
-    click.echo(f"Polls a second: {polls['mean']:.1f}, at most {polls['most']:.0f}.")
+        click.echo(f"  {figures.clock_wrong:,} have a clock years ahead, and must refuse until it is set.")
+    if figures.real:
+        click.echo(f"Real devices, every signature checked: {', '.join(map(_seconds, figures.real))}.")
+    click.echo("Bytes a device, median and 95th percentile:")
+    for kind, cost in figures.bytes_per_device.items():
+        click.echo(f"  {kind:<12}{cost['p50']:>10,.0f}{cost['p95']:>10,.0f}")
+    polls, times = figures.polls_per_s, figures.poll_ms
+    click.echo(f"Polls a second: {polls['mean']:.1f} (mean), {polls['peak']:.0f} (peak).")
     click.echo(f"A poll took {times['p50']:.0f} ms (median), {times['p99']:.0f} ms (99 in 100 at most).")
-    real = ["not" if each is None else f"{each:.1f} s" for each in figures.real]
-    if real:
-        click.echo(f"Real devices, every signature checked: {', '.join(real)}.")
-    errors = ", ".join(f"{count:,} × {code.replace('_', ' ')}" for code, count in figures.errors.items())
-    click.echo(f"Failures: {errors or 'none'}.")
+    for whose, planned in (("of the lines, as planned", True), ("of all else", False)):
+        told = [
+            f"{count:,} × {code.replace('_', ' ')}"
+            for code, count in figures.errors.items()
+            if (code in PLANNED) == planned
+        ]
+        click.echo(f"Failures {whose}: {', '.join(told) or 'none'}.")
+    if (load := figures.server_cpu) is not None:
+        click.echo(
+            f"The server used {load['before']:.2f} cores before, {load['wave']:.2f} in the wave, "
+            f"{load['peak']:.2f} at most."
+        )
+    own = figures.simulator
+    click.echo(f"The simulation used {own['cpu']:.2f} and was up to {own['late_ms_p99']:.0f} ms late itself.")
     if picture is not None:
         click.echo(f"The wave: {picture}")
+
+
+def _seconds(seconds: float | None) -> str:
+    return "not reached" if seconds is None else f"after {seconds:.1f} s"

@@ -1,14 +1,19 @@
-"""Draws the wave: who has the release when, how many polls come, what goes wrong."""
+"""Draws the wave: who has the release when, how many polls come, what the server does and what goes wrong."""
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cloud.simulation.wave import Wave
+from cloud.simulation.wave import PLANNED, Wave
 from edge.disk import write_atomically
 
-_INK, _BLUE, _RED, _SOFT = "#202428", "#1f6fb2", "#b3261e", "#9aa3ab"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_INK, _BLUE, _RED, _SOFT, _GREEN = "#202428", "#1f6fb2", "#b3261e", "#9aa3ab", "#3c8a5a"
+_BEFORE_S = 30.0  # of the quiet before that are shown
 
 
 def draw_wave(wave: Wave, path: Path) -> None:
@@ -19,57 +24,75 @@ def draw_wave(wave: Wave, path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
+    zero = wave.offered if wave.offered is not None else wave.began
     figure = Figure(figsize=(12.0, 8.0), dpi=100, layout="constrained")
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(2, 1, 1))
-    zero = wave.offered if wave.offered is not None else wave.began
-    seconds = np.arange(len(wave.per_second([]))) + wave.began - zero
-
-    times = np.sort(np.array(list(wave.installed.values()), dtype=float) - zero)
-    share = 100 * np.arange(1, len(times) + 1) / wave.devices
-    top.step([0, *times], [0, *share], where="post", color=_BLUE, linewidth=2, label="virtual devices")
-    real = sorted(each for each in wave.real if each is not None)
-    if real:
-        heights = [float(np.interp(at, times, share)) if len(times) else 0.0 for at in real]
-        top.plot(real, heights, "o", color=_INK, label="real devices, every signature checked")
-    for reached in (50, 90, 99):
-        at = wave.figures().to_fleet_s[str(reached)]
-        if at is not None:
-            top.annotate(f"{reached} % after {at:.0f} s", (at, reached), (8, -14), textcoords="offset points")
-    top.set(
-        ylabel="% of the fleet",
-        ylim=(0, 103),
-        title=f"{wave.devices:,} devices, one product added: who has the release",
+    figure.suptitle(f"A product is published for {wave.devices:,} devices", fontsize=15, color=_INK)
+    _draw_shares(top, wave, zero)
+    _draw_polls(middle, wave, zero)
+    _draw_failures(bottom, wave, zero)
+    bottom.set(
+        xlabel="seconds since the release was offered",
+        xlim=(max(wave.began - zero, -_BEFORE_S), max(1.0, wave.ended - zero)),
     )
-    top.legend(loc="lower right")
-
-    middle.fill_between(
-        seconds, wave.per_second([at for at, _ in wave.polls]), step="post", color=_BLUE, alpha=0.35
-    )
-    middle.set(ylabel="polls a second", ylim=(0, None))
-    traffic = middle.twinx()
-    weights = np.array([count for _, count in wave.bytes_at], dtype=float)
-    at_times = np.array([at for at, _ in wave.bytes_at], dtype=float) - wave.began
-    per_second, _ = np.histogram(at_times, bins=len(seconds), range=(0, len(seconds)), weights=weights)
-    traffic.plot(seconds, per_second / 1e6, color=_INK, linewidth=1)
-    traffic.set(ylabel="MB a second", ylim=(0, None))
-
-    for code in sorted({code for _, code in wave.errors}):
-        color = _SOFT if code in ("server_unreachable", "cut_short") else _RED
-        counts = wave.per_second([at for at, each in wave.errors if each == code])
-        bottom.plot(
-            seconds,
-            counts,
-            linewidth=1,
-            color=color,
-            alpha=0.9,
-            label=f"{code.replace('_', ' ')}: {counts.sum():,}",
-        )
-    bottom.set(ylabel="failures a second", xlabel="seconds since the release was offered", ylim=(0, None))
-    if bottom.lines:
-        bottom.legend(loc="upper right", ncols=3)
     for axes in (top, middle, bottom):
         axes.axvline(0, color=_SOFT, linestyle=":", linewidth=1)
         axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     write_atomically(path, buffer.getvalue())
+
+
+def _draw_shares(axes: "Axes", wave: Wave, zero: float) -> None:
+    figures, times = wave.figures(), np.array(wave.times())
+    share = 100 * np.arange(1, len(times) + 1) / wave.devices
+    end = max(1.0, wave.ended - zero)
+    at, height = [0.0, *times, end], [0.0, *share, share[-1] if len(share) else 0.0]
+    axes.fill_between(at, height, step="post", color=_BLUE, alpha=0.12)
+    axes.step(at, height, where="post", color=_BLUE, linewidth=2, label=f"{wave.devices:,} virtual devices")
+    real = sorted(each for each in wave.real if each is not None)
+    if real:
+        heights = np.interp(real, times, share) if len(times) else np.zeros(len(real))
+        label = f"{len(real)} real devices, every signature checked"
+        axes.plot(real, heights, "o", color=_INK, markersize=5, label=label, clip_on=False, zorder=3)
+    for reached in (50, 90, 99):
+        seconds = figures.to_fleet_s[str(reached)]
+        if seconds is not None:
+            axes.plot([seconds], [reached], "o", color=_BLUE, markersize=5)
+            text = f"{reached} % after {seconds:.0f} s"
+            axes.annotate(text, (seconds, reached), (8, -14), textcoords="offset points", color=_BLUE)
+    axes.set(ylabel="devices with the release, %", ylim=(0, 103))
+    axes.legend(loc="lower right", frameon=False)
+
+
+def _draw_polls(axes: "Axes", wave: Wave, zero: float) -> None:
+    polls = wave.per_second([at for at, _ in wave.polls])
+    seconds = np.arange(len(polls)) + wave.began - zero
+    axes.fill_between(seconds, polls, step="post", color=_BLUE, alpha=0.35)
+    axes.set(ylabel="polls a second", ylim=(0, None))
+    load = wave.server_load()
+    if load:
+        cores = axes.twinx()
+        cores.plot([at - zero for at, _ in load], [cores for _, cores in load], color=_GREEN, linewidth=1.2)
+        cores.set(ylim=(0, max(1.2, *(each for _, each in load))))
+        cores.set_ylabel("server, processor cores", color=_GREEN)
+        cores.tick_params(axis="y", colors=_GREEN)
+        cores.spines["top"].set_visible(False)
+
+
+def _draw_failures(axes: "Axes", wave: Wave, zero: float) -> None:
+    planned = [at for at, code in wave.errors if code in PLANNED]
+    other = [at for at, code in wave.errors if code not in PLANNED]
+    codes = sorted({code for _, code in wave.errors} - set(PLANNED))
+    names = ", ".join(code.replace("_", " ") for code in codes) or "none"
+    shown = (
+        (planned, _SOFT, f"lines that break, as planned: {len(planned):,}"),
+        (other, _RED, f"all else ({names}): {len(other):,}"),
+    )
+    for times, color, label in shown:
+        counts = wave.per_second(times)
+        seconds = np.arange(len(counts)) + wave.began - zero
+        axes.step(seconds, counts, where="post", linewidth=1.2, color=color, label=label)
+    axes.set(ylabel="failures a second", ylim=(0, max(1, axes.get_ylim()[1])))
+    axes.legend(loc="upper right", frameon=False)

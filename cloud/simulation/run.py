@@ -11,26 +11,27 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-import aiohttp
-
 from cloud import signing
 from cloud.fleet import Fleet
-from cloud.processes import running_server
+from cloud.processes import cpu_seconds, server_process
 from cloud.publishing import publish
-from cloud.simulation.link import FAST, Quality
+from cloud.serving import let_many_connect
+from cloud.simulation.link import FAST, Link, Quality
 from cloud.simulation.real import RealDevice
 from cloud.simulation.scene import add_again, catalog_of, copy_workspace, draw_workspace, hold_back
 from cloud.simulation.virtual import Character, VirtualDevice
-from cloud.simulation.wave import Wave
+from cloud.simulation.wave import Sample, Wave
 from cloud.workspace import Workspace
 from edge.disk import storage_error
-from edge.errors import ServerUnreachable
+from edge.errors import Freeze, ServerUnreachable, TryLater
 from edge.model import Model
 
 Progress = Callable[[str, int, int], None]
 """Told (task, done, of how many)."""
 
 _ENROLLING: Final = 24  # devices that enroll at a time
+_LOOK_EVERY_S: Final = 0.25
+_SLOW: Final = 100e3  # bytes a second
 _WRONG_CLOCKS: Final = (timedelta(days=3650), timedelta(days=-18_000))  # ten years ahead; 1977
 
 
@@ -92,12 +93,16 @@ class _Play:
         self._wave = Wave(plan.devices, time.monotonic())
         self._base = 0
         self._target = 0
+        self._server = 0
+        self._most_listening = 0
 
     def play(self, held: ExitStack) -> Wave:
+        self._most_listening = let_many_connect()
         catalog = catalog_of(self._workspace)
         newcomer = hold_back(catalog)
         self._base = self._publish()
-        address = held.enter_context(running_server(self._workspace.data, self._folder / "server.log"))
+        log = self._folder / "server.log"
+        address, self._server = held.enter_context(server_process(self._workspace.data, log))
         real = self._real_devices(address)
         add_again(catalog, newcomer)
         asyncio.run(self._morning(address, real))
@@ -108,16 +113,16 @@ class _Play:
             self._workspace, self._model, progress=lambda done, all_: self._progress("Embedding", done, all_)
         ).release.version
 
-    def _code(self) -> str:
+    def _codes(self, count: int) -> list[str]:
         fleet = Fleet(self._workspace.sessions())
-        return fleet.new_code(signing.fingerprint(self._workspace.metadata), timedelta(hours=1))
+        return fleet.new_codes(signing.fingerprint(self._workspace.metadata), count, timedelta(hours=1))
 
     def _real_devices(self, address: str) -> list[RealDevice]:
         devices = []
         self._wave.real = [None] * self._plan.real
-        for number in range(self._plan.real):
+        for number, code in enumerate(self._codes(self._plan.real)):
             device = RealDevice(number, self._folder / f"real-{number}", self._told_by_real)
-            device.enroll(address, self._code())
+            device.enroll(address, code)
             devices.append(device)
             self._progress("Starting real devices", number + 1, self._plan.real)
         return devices
@@ -128,6 +133,7 @@ class _Play:
 
     async def _morning(self, address: str, real: list[RealDevice]) -> None:
         devices = await self._virtual_devices(address)
+        await self._give_base(devices, address)
         self._wave.began = time.monotonic()
         # Each device is somewhere in its minute, as after days of jitter.
         lives = [device.live(self._chance.uniform(0, self._plan.phase_s)) for device in devices]
@@ -139,6 +145,7 @@ class _Play:
             self._wave.offered = time.monotonic()
             await self._wait("Devices with the new release", self._plan.longest_s, self._is_over)
             self._wave.ended = time.monotonic()
+            self._wave.rest.update(_how_far(each) for each in devices if each.id not in self._wave.installed)
             for task in tasks:
                 task.cancel()
 
@@ -148,33 +155,36 @@ class _Play:
             if self._wave.offered is None:
                 self._progress(task, int(passed), int(most_s))
             else:
-                self._progress(task, len(self._wave.installed), self._plan.devices)
-            await asyncio.sleep(0.25)
+                self._progress(task, len(self._wave.installed), self._wave.able)
+            before = time.monotonic()
+            await asyncio.sleep(_LOOK_EVERY_S)
+            now = time.monotonic()
+            late = max(0.0, now - before - _LOOK_EVERY_S)
+            self._wave.samples.append(Sample(now, cpu_seconds(self._server), time.process_time(), late))
 
     def _is_over(self) -> bool:
-        able = self._plan.devices - self._wave.clock_wrong
-        return len(self._wave.installed) >= able and None not in self._wave.real
+        return len(self._wave.installed) >= self._wave.able and None not in self._wave.real
 
     async def _virtual_devices(self, address: str) -> list[VirtualDevice]:
-        """Enroll the fleet over the wire, and put the first release on every disk."""
-        gate = asyncio.Semaphore(_ENROLLING)
+        """Enroll the fleet over the wire, some at a time."""
+        numbered = enumerate(self._codes(self._plan.devices))
         devices: list[VirtualDevice] = []
-        async with aiohttp.ClientSession() as session:
 
-            async def enroll(number: int) -> None:
-                async with gate:
-                    code = await asyncio.to_thread(self._code)
+        async def enroll_some() -> None:
+            with Link(address, "", FAST, self._chance) as link:
+                for number, code in numbered:
                     info = {"name": f"virtual-{number}", "class": "kiosk", "version": "simulated"}
                     body = {"code": code, "device": info}
-                    async with session.post(f"{address}/v1/devices/enroll", json=body) as response:
-                        if response.status != 201:
-                            raise ServerUnreachable(f"the server took no device ({response.status})")
-                        said = await response.json()
-                devices.append(self._device(said["device_id"], said["token"], address))
-                self._progress("Enrolling", len(devices), self._plan.devices)
+                    said = await link.post("/v1/devices/enroll", body, "enroll")
+                    devices.append(self._device(said["device_id"], said["token"], address))
+                    self._progress("Enrolling", len(devices), self._plan.devices)
 
-            await asyncio.gather(*(enroll(number) for number in range(self._plan.devices)))
-        await self._give_base(devices, address)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(_ENROLLING):
+                    group.create_task(enroll_some())
+        except* TryLater as errors:
+            raise ServerUnreachable(f"the server took no device ({errors.exceptions[0]})") from errors
         return devices
 
     async def _give_base(self, devices: list[VirtualDevice], address: str) -> None:
@@ -196,13 +206,14 @@ class _Play:
 
     def _device(self, id_: str, token: str, address: str) -> VirtualDevice:
         chance = random.Random(self._chance.random())
-        plan = self._plan
+        plan, wave = self._plan, self._wave
         slow, lossy = chance.random() < plan.slow, chance.random() < plan.lossy
         wrong = chance.random() < plan.wrong_clocks
         line = Quality(0.1 if lossy else 0.002, 16e3 if slow else 1e6, 0.4 if slow else 0.03)
         clock = chance.choice(_WRONG_CLOCKS) if wrong else timedelta(seconds=chance.gauss(0, 30))
-        self._wave.clock_wrong += clock > timedelta(days=1)
-        live = chance.random() < plan.live
+        wave.clock_wrong += clock > timedelta(days=1)
+        live = chance.random() < plan.live and wave.listening < self._most_listening
+        wave.listening += live
         character = Character(line, clock, plan.restarts_per_hour, plan.trial_s, live)
         return VirtualDevice(id_, token, address, character=character, chance=chance, tell=self._note)
 
@@ -214,8 +225,16 @@ class _Play:
             wave.installed[device.id] = now
         elif what == "error":
             wave.errors.append((now, value))
-        elif what == "received":
-            wave.bytes_at.append((now, value))
-            if wave.offered is not None and device.id not in wave.settled:
-                wave.received[device.id] += value
-                wave.settled |= {device.id} & wave.installed.keys()
+        elif what == "traffic":
+            wave.went(device.id, now, value)
+
+
+def _how_far(device: VirtualDevice) -> str:
+    """Say in a word why a device does not have the release yet."""
+    if device.trouble == Freeze.code:
+        return "refuses: freeze"
+    if device.doing == "taking":
+        return "takes it, on a slow line" if device.character.line.bytes_per_s < _SLOW else "takes it"
+    if device.doing == "waiting":
+        return f"waits after {device.trouble}" if device.trouble else "waits for its next poll"
+    return device.doing

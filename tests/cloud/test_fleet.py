@@ -30,6 +30,17 @@ def test_a_code_has_a_secret_and_the_fingerprint_of_the_root(fleet: Fleet) -> No
     assert all(re.fullmatch(r"[A-Z2-9]{4}-[A-Z2-9]{4}-ABCDEFGHIJ", code) for code in codes)
 
 
+def test_codes_for_many_devices_are_made_at_once_and_each_takes_one_in(fleet: Fleet) -> None:
+    codes = fleet.new_codes("ABCDEFGHIJ", 500)
+    assert len(set(codes)) == 500
+    fleet.enroll(codes[0], KIOSK)
+    fleet.enroll(codes[499], KIOSK)
+    with pytest.raises(EnrollmentRefused):
+        fleet.enroll(codes[0], KIOSK)
+    with pytest.raises(BadSetting, match="of no use"):
+        fleet.new_codes("ABCDEFGHIJ", 2, timedelta(0))
+
+
 def test_a_device_enrolls_and_proves_itself(fleet: Fleet) -> None:
     device, token = fleet.enroll(fleet.new_code("ABCDEFGHIJ"), KIOSK)
     fleet.authenticate(device, token)
