@@ -54,6 +54,9 @@ _LARGER: Final = 1.2
 
 _ROOT: Final = str(Path(__file__).parent.parent)
 _NICE: Final = 5
+_LOOK_S: Final = 1.0
+_LEAST: Final = 0.1
+"""A process of the idle class that gets less than this share of a core for so long is starved."""
 
 
 class Trial:
@@ -158,10 +161,7 @@ class Trial:
             )
 
     def _twice(self, what: str, folder: Path, limit_s: float, **more: object) -> dict[str, Any]:
-        """Have it done; a process that dies or hangs gets a second chance, as others may have had a part.
-
-        Those may have been the answers, which leave the first nothing where they never pause.
-        """
+        """Have it done; a process that dies or hangs gets a second chance, as others may have had a part."""
         try:
             return self._ask(what, folder, limit_s, **more)
         except (TrialCrashed, TrialHung):
@@ -174,6 +174,10 @@ class Trial:
         try:
             self._process.say(what, folder, **more)
             return self._process.hear(limit_s)
+        except _Starved:
+            self.close()
+            self._process = _Process(self._settings, idle=False)
+            return self._ask(what, folder, limit_s, **more)
         except (TrialCrashed, TrialHung, TrialGreedy, TryLater, RuntimeMissing):
             self.close()
             raise
@@ -183,6 +187,10 @@ class Trial:
             return self._current()
         except ShelfsightError:
             return None
+
+
+class _Starved(Exception):
+    """Whatever else this machine does leaves the process nothing: it has to have its share."""
 
 
 class _Process:
@@ -218,6 +226,7 @@ class _Process:
         self._heard = b""
         self._owed = 0
         self._began = False
+        self._may_starve = idle and sys.platform == "linux"
 
     def say(self, what: str, folder: Path | None, **more: object) -> None:
         """Tell the process what to do next; it need not be done with what went before."""
@@ -233,6 +242,7 @@ class _Process:
         Raises:
             ShelfsightError: so the process says.
             TrialCrashed, TrialGreedy, TrialHung: it died, or gave no answer in `limit_s`.
+            _Starved: it was started for what others leave over, and they leave nothing.
             RuntimeMissing, TryLater: it never began, which is not the release's fault.
         """
         if not self._began:
@@ -255,16 +265,30 @@ class _Process:
         pipe = self._process.stdout.fileno()
         poll = select.poll()
         poll.register(pipe, select.POLLIN)
+        worked = self._worked_s()
         while b"\n" not in self._heard:
             left = deadline - time.monotonic()
-            if left <= 0 or not poll.poll(left * 1000):
+            if left <= 0:
                 raise self._hung()
+            if not poll.poll(min(left, _LOOK_S) * 1000):
+                before, worked = worked, self._worked_s()
+                if self._may_starve and worked - before < _LEAST * _LOOK_S <= left:
+                    raise _Starved
+                continue
             more = os.read(pipe, 65_536)
             if not more:
                 raise self._dead()
             self._heard += more
         line, _, self._heard = self._heard.partition(b"\n")
         return line
+
+    def _worked_s(self) -> float:
+        """Return the processor time that the process has had, in seconds; 0.0 where that is not told."""
+        try:
+            stat = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
     def _hung(self) -> ShelfsightError:
         if not self._began:
