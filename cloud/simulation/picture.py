@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cloud.simulation.wave import PLANNED, Wave
+from cloud.simulation.wave import PLANNED, Figures, Wave
 from edge.disk import write_atomically
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _INK, _BLUE, _RED, _SOFT, _GREEN = "#202428", "#1f6fb2", "#b3261e", "#9aa3ab", "#3c8a5a"
 _BEFORE_S = 30.0  # of the quiet before that are shown
+_AFTER = 1.2
 
 
 def draw_wave(wave: Wave, path: Path) -> None:
@@ -27,13 +28,15 @@ def draw_wave(wave: Wave, path: Path) -> None:
     zero = wave.offered if wave.offered is not None else wave.began
     figure = Figure(figsize=(12.0, 8.0), dpi=100, layout="constrained")
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(2, 1, 1))
+    figures = wave.figures()
     figure.suptitle(f"A product is published for {wave.devices:,} devices", fontsize=15, color=_INK)
-    _draw_shares(top, wave, zero)
+    top.set_title(_summary(figures), fontsize=10, color=_SOFT)
+    _draw_shares(top, wave, figures, zero)
     _draw_polls(middle, wave, zero)
     _draw_failures(bottom, wave, zero)
     bottom.set(
         xlabel="seconds since the release was offered",
-        xlim=(max(wave.began - zero, -_BEFORE_S), max(1.0, wave.ended - zero)),
+        xlim=(max(wave.began - zero, -_BEFORE_S), _last_s(wave, figures, zero)),
     )
     for axes in (top, middle, bottom):
         axes.axvline(0, color=_SOFT, linestyle=":", linewidth=1)
@@ -44,8 +47,24 @@ def draw_wave(wave: Wave, path: Path) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def _draw_shares(axes: "Axes", wave: Wave, zero: float) -> None:
-    figures, times = wave.figures(), np.array(wave.times())
+def _summary(figures: Figures) -> str:
+    cost = figures.bytes_per_device["received"]
+    told = [
+        f"{cost['p50'] / 1000:.1f} kB a device (95 % at most {cost['p95'] / 1000:.1f} kB)",
+        f"{figures.polls_per_s['peak']:.0f} polls a second at most",
+        f"a poll takes {figures.poll_ms['p50']:.0f} ms (99 % at most {figures.poll_ms['p99']:.0f} ms)",
+    ]
+    return "  ·  ".join(told)
+
+
+def _last_s(wave: Wave, figures: Figures, zero: float) -> float:
+    """Return where the picture ends: a while after 99 % have the release, or when the simulation did."""
+    whole, reached = wave.ended - zero, figures.to_fleet_s["99"]
+    return max(1.0, whole if reached is None else min(whole, _AFTER * reached))
+
+
+def _draw_shares(axes: "Axes", wave: Wave, figures: Figures, zero: float) -> None:
+    times = np.array(wave.times())
     share = 100 * np.arange(1, len(times) + 1) / wave.devices
     end = max(1.0, wave.ended - zero)
     at, height = [0.0, *times, end], [0.0, *share, share[-1] if len(share) else 0.0]
