@@ -171,12 +171,12 @@ class _Play:
         devices: list[VirtualDevice] = []
 
         async def enroll_some() -> None:
-            with Link(address, "", FAST, self._chance) as link:
+            with Link(address, "", FAST, random.Random(self._plan.seed)) as link:
                 for number, code in numbered:
                     info = {"name": f"virtual-{number}", "class": "kiosk", "version": "simulated"}
                     body = {"code": code, "device": info}
                     said = await link.post("/v1/devices/enroll", body, "enroll")
-                    devices.append(self._device(said["device_id"], said["token"], address))
+                    devices.append(self._device(number, said["device_id"], said["token"], address))
                     self._progress("Enrolling", len(devices), self._plan.devices)
 
         try:
@@ -204,9 +204,9 @@ class _Play:
         for device in devices:
             device.memory = patient.memory.copied()
 
-    def _device(self, id_: str, token: str, address: str) -> VirtualDevice:
-        chance = random.Random(self._chance.random())
+    def _device(self, number: int, id_: str, token: str, address: str) -> VirtualDevice:
         plan, wave = self._plan, self._wave
+        chance = random.Random(f"{plan.seed}/{number}")  # the same device whoever enrolls first
         slow, lossy = chance.random() < plan.slow, chance.random() < plan.lossy
         wrong = chance.random() < plan.wrong_clocks
         line = Quality(0.1 if lossy else 0.002, 16e3 if slow else 1e6, 0.4 if slow else 0.03)

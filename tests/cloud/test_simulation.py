@@ -12,6 +12,7 @@ import pytest
 
 from cloud import signing
 from cloud.catalog import Catalog
+from cloud.commands.simulate import _tell
 from cloud.fleet import DeviceInfo, Fleet
 from cloud.publishing import publish
 from cloud.simulation.link import FAST, LineDown, Link, Quality, Traffic
@@ -32,7 +33,7 @@ QUIET = Plan(
     real=1,
     slow=0,
     lossy=0,
-    wrong_clocks=0,
+    wrong_clocks=0.3,  # the seed deals two that are ahead
     restarts_per_hour=0,
     trial_s=(0, 0.1),
     warm_s=1.5,
@@ -47,17 +48,19 @@ def test_a_wave_runs_through_a_copy_of_the_shop_and_leaves_the_shop_alone(
     before = {product.sku for product in catalog.products()}
     wave = simulate(workspace.data, tiny_model, QUIET, lambda *_: None)
     figures = wave.figures()
-    assert figures.installed == 6
+    assert figures.clock_wrong == 2
+    assert figures.installed == 4
     assert figures.real[0] is not None, "the real device checked every signature and took it"
     cost = figures.bytes_per_device
     assert 500 < cost["received"]["p50"] < 40_000, "a delta, not a catalog"
     assert all(cost[kind]["p50"] > 0 for kind in KINDS), "each part has its share, the hint too"
     assert cost["received"]["p50"] <= sum(cost[kind]["p95"] for kind in KINDS)
     assert figures.listening == 6
-    assert figures.rest == {}
+    assert figures.rest == {"refuses: freeze": 2}, "nobody is missing without a word"
     assert figures.server_cpu is None or 0 < figures.server_cpu["peak"] < 64
-    assert figures.to_fleet_s["100"] is not None
-    assert figures.errors == {}
+    assert figures.to_fleet_s["can"] is not None
+    assert figures.to_fleet_s["100"] is None
+    assert set(figures.errors) == {"freeze"}
     assert {product.sku for product in catalog.products()} == before
     assert not list(workspace.files.iterdir()), "nothing was published in the shop itself"
     draw_wave(wave, tmp_path / "wave.png")
@@ -176,6 +179,32 @@ def test_shares_of_the_fleet_are_told_only_where_they_were_reached() -> None:
     assert figures.to_fleet_s == {"50": 5.0, "90": 9.0, "99": None, "100": None, "can": 9.0}
 
 
+def test_the_table_says_how_far_each_device_came_and_whose_the_failures_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wave = Wave(devices=10, began=0.0, offered=5.0, ended=30.0, clock_wrong=1)
+    wave.installed = {f"d{number}": 6.0 + number for number in range(8)}
+    wave.rest.update(["refuses: freeze", "waits after line_down"])
+    wave.errors = [(6.0, "line_down"), (7.0, "line_down"), (8.0, "freeze")]
+    wave.polls = [(6.0, 0.04), (6.1, 0.06)]
+    wave.real = [7.5, None]
+    _tell(wave.figures(), None)
+    told = capsys.readouterr().out
+    for words in (
+        "8 of 10 devices have the new release",
+        "50 % of the fleet   after 5.0 s",
+        "all that can        not reached",
+        "1 without it: waits after line_down",
+        "1 have a clock years ahead",
+        "every signature checked: after 7.5 s, not reached",
+        "0.1 (mean), 2 (peak)",
+        "50 ms (median)",
+        "of the lines, as planned: 2 × line down.",
+        "of all else: 1 × freeze.",
+    ):
+        assert words in told
+
+
 def test_the_cost_of_a_device_ends_when_it_has_the_release() -> None:
     wave = Wave(devices=1, began=0.0)
     wave.went("d", 1.0, Traffic(Counter(heartbeat=100), 10))
@@ -203,7 +232,7 @@ def test_a_restart_in_the_middle_of_a_download_keeps_what_came(
     workspace: Workspace, catalog: Catalog, tiny_model: Model
 ) -> None:
     version = publish(workspace, tiny_model).release.version
-    thin = Quality(loss=0, bytes_per_s=20e3, round_trip_s=0)
+    thin = Quality(loss=0, bytes_per_s=150e3, round_trip_s=0)
     with serving(workspace) as address:
 
         async def cut_and_go_on() -> tuple[int, VirtualDevice]:
