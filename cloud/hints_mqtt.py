@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cloud.hints import Hint
 from edge.errors import BadSetting
+from edge.tls import client_context
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
@@ -128,7 +129,7 @@ def _client(broker: Broker) -> "Client":
         client.username_pw_set(broker.user, broker.password or None)
     if broker.tls:
         try:
-            client.tls_set(ca_certs=broker.ca or None)
+            client.tls_set_context(client_context(broker.ca))
         except OSError as error:
             raise BadSetting(f"--mqtt-ca is {broker.ca!r}, which cannot be read ({error})") from error
     return client

@@ -1,7 +1,6 @@
 """The only door to paho-mqtt on a device: hints from a broker."""
 
 import queue
-import ssl
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from devices.config import Settings
 from devices.hint import Hint
 from edge.errors import AccessDenied, BadSetting, ServerUnreachable
+from edge.tls import client_context
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
@@ -87,7 +87,7 @@ def _client(device: str, settings: Settings, *, tls: bool) -> "Client":
         client.username_pw_set(settings.mqtt_user, settings.mqtt_password or None)
     if tls:
         try:
-            client.tls_set(ca_certs=settings.mqtt_ca or None, cert_reqs=ssl.CERT_REQUIRED)
+            client.tls_set_context(client_context(settings.mqtt_ca))
         except OSError as error:
             raise BadSetting(f"mqtt_ca is {settings.mqtt_ca!r}, which cannot be read ({error})") from error
     return client

@@ -26,9 +26,6 @@ from tests.journeys.shop import Shop
 from tests.journeys.test_hints import BUSY_S, WITHIN_S, next_report, speaking
 from tools.servers import mosquitto_program
 
-# paho-mqtt leaves the socket of a refused certificate to the collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 PASSWORDS = {"server": "s3rver pass", "device": "d3vice=pass"}
 RIGHTS = f"user server\ntopic readwrite {TOPIC}\n\nuser device\ntopic read {TOPIC}\n"
 

@@ -84,6 +84,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def test_the_console_shows_the_shop_and_its_browser_has_nothing_to_complain_of(
     shop: Workspace, browser: "Browser", tmp_path: Path
 ) -> None:
+    from playwright.sync_api import expect
+
     complaints: list[str] = []
     strangers: list[str] = []
     with serving(shop) as address:
@@ -116,10 +118,10 @@ def test_the_console_shows_the_shop_and_its_browser_has_nothing_to_complain_of(
 
         page.get_by_label("Search products").fill("pack-07")
         page.get_by_role("button", name="Search").click()
-        assert page.locator("#products li").count() == 1
+        expect(page.locator("#products li")).to_have_count(1)
         page.get_by_role("link", name="Show all").click()
         page.get_by_role("link", name="More").click()
-        assert page.get_by_text("Page 2 of 2").is_visible()
+        expect(page.get_by_text("Page 2 of 2")).to_be_visible()
         page.close()
     assert complaints == []
     assert strangers == []
@@ -145,6 +147,8 @@ def test_the_console_fits_a_phone_and_the_dark(shop: Workspace, browser: "Browse
 def test_a_person_accepts_and_refuses_what_devices_propose(
     shop: Workspace, browser: "Browser", tmp_path: Path
 ) -> None:
+    from playwright.sync_api import expect
+
     sessions = shop.sessions()
     proposals, catalog = (
         Proposals(sessions, shop.proposed_photo_storage()),
@@ -167,7 +171,7 @@ def test_a_person_accepts_and_refuses_what_devices_propose(
         page.goto(address)
         page.get_by_role("link", name="Proposals 2").click()
         shown = page.locator(".shots img")
-        assert shown.count() == 5
+        expect(shown).to_have_count(5)
         assert shown.first.evaluate("image => image.decode().then(() => image.naturalWidth)") == 96
         page.screenshot(path=tmp_path / "proposals.png", full_page=True)
         page.locator("li", has_text="Grandma's jam").get_by_role("button", name="Accept").click()
