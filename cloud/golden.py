@@ -20,7 +20,7 @@ from edge.model import Decision
 from edge.release import Golden, Release
 
 GOLDEN_PHOTOS: Final = 4
-_TRIED: Final = 64
+_TRIED: Final = 64  # photos that can be read; lost ones do not count
 _LARGEST: Final = 512 * 1024  # bytes; every device fetches them
 _SIDE: Final = 448  # pixels of the shorter side of one that is shrunk
 _STRAYED: Final = GOLDEN_TOLERANCE / 2
@@ -40,9 +40,14 @@ def golden_candidates(
     first_of: dict[str, ReferencePhoto] = {}
     for reference in references:
         first_of.setdefault(reference.sku, reference)
-    some = sorted(first_of.values(), key=lambda each: each.sha256)[:_TRIED]
+    some = sorted(first_of.values(), key=lambda each: each.sha256)
     chosen = [each for each in references if each.sha256 in held] + some
-    for sha256, sku in list({each.sha256: each.sku for each in chosen}.items())[:_TRIED]:
+    readable = _read({each.sha256: each.sku for each in chosen}.items(), photos)
+    yield from islice(readable, _TRIED)
+
+
+def _read(named: Iterable[tuple[str, str]], photos: PhotoStorage) -> Iterator[tuple[str, bytes]]:
+    for sha256, sku in named:
         try:
             photo = _small(photos.read(sha256))
         except SkipPhoto:

@@ -200,3 +200,16 @@ def add_pack(catalog: Catalog, number: int) -> None:
     catalog.put_product(Product(f"pack-{number}"))
     photo = encode_jpeg(draw_pack(number, 5, size=64))
     catalog.add_photo(f"pack-{number}", photo, "packshot", "reference", f"{number}.jpg")
+
+
+def test_of_a_large_catalog_that_lost_many_photos_those_that_are_left_are_candidates(
+    catalog: Catalog,
+) -> None:
+    for number in range(100):
+        add_pack(catalog, 100 + number)
+    of_packs = [each for each in catalog.reference_photos() if each.sku.startswith("pack-1")]
+    by_hash = sorted(of_packs, key=lambda each: each.sha256)
+    for lost in by_hash[:80]:
+        catalog.photos.path(lost.sha256).unlink()
+    found = {sku for sku, _ in golden_candidates(catalog.reference_photos(), catalog.photos)}
+    assert {each.sku for each in by_hash[80:]} <= found
